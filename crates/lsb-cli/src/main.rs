@@ -1,0 +1,2 @@
+//! The `lsb` command.
+fn main() {}

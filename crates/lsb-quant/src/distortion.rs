@@ -1,0 +1,210 @@
+//! Sums from which every weight-domain figure follows.
+
+use serde::{Deserialize, Serialize};
+
+/// Sums over pairs of an original weight `w` and its decoded value `q`.
+///
+/// Sums of several tiles are merged in tile order, so a figure never depends on threads.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Distortion {
+    /// Number of weights.
+    pub weights: u64,
+    /// Sum of `w`.
+    pub sum_w: f64,
+    /// Sum of `q`.
+    pub sum_q: f64,
+    /// Sum of `w²`.
+    pub sum_ww: f64,
+    /// Sum of `q²`.
+    pub sum_qq: f64,
+    /// Sum of `w q`.
+    pub sum_wq: f64,
+    /// Sum of `(w - q)²`.
+    pub sum_ee: f64,
+    /// Sum of `|w - q|`.
+    pub sum_abs: f64,
+    /// Largest `|w - q|`.
+    pub max_abs: f64,
+    /// Smallest `w`; zero where there are no weights.
+    pub min_w: f64,
+    /// Largest `w`; zero where there are no weights.
+    pub max_w: f64,
+}
+
+impl Default for Distortion {
+    fn default() -> Self {
+        Distortion {
+            weights: 0,
+            sum_w: 0.0,
+            sum_q: 0.0,
+            sum_ww: 0.0,
+            sum_qq: 0.0,
+            sum_wq: 0.0,
+            sum_ee: 0.0,
+            sum_abs: 0.0,
+            max_abs: 0.0,
+            min_w: 0.0,
+            max_w: 0.0,
+        }
+    }
+}
+
+/// Lanes summed side by side, so that the compiler may use any vector width and the result is the same.
+const LANES: usize = 16;
+/// Weights summed in f32 lanes before the sums move to f64: short enough that f32 rounding stays near 1e-7.
+const BLOCK: usize = 512;
+
+impl Distortion {
+    /// Sums over one run of weights and their decoded values.
+    ///
+    /// # Panics
+    /// If the slices differ in length.
+    pub fn measure(original: &[f32], decoded: &[f32]) -> Self {
+        assert_eq!(original.len(), decoded.len());
+        let mut out = Distortion::default();
+        for (w, q) in original.chunks(BLOCK).zip(decoded.chunks(BLOCK)) {
+            out.merge(&Self::block(w, q));
+        }
+        out
+    }
+
+    fn block(original: &[f32], decoded: &[f32]) -> Self {
+        // A block whose squares might leave the range of f32 is summed in f64 instead.
+        let largest = original
+            .iter()
+            .chain(decoded)
+            .fold(0.0f32, |m, x| m.max(x.abs()));
+        let smallest_ok = largest == 0.0 || largest > 1e-12;
+        if largest > 1e12 || !smallest_ok || original.len() < LANES {
+            return Self::block_wide(original, decoded);
+        }
+        let mut s = [[0.0f32; LANES]; 7];
+        let (mut max_abs, mut lo, mut hi) = (
+            [0.0f32; LANES],
+            [f32::INFINITY; LANES],
+            [f32::NEG_INFINITY; LANES],
+        );
+        let (w_chunks, w_rest) = original.as_chunks::<LANES>();
+        let (q_chunks, q_rest) = decoded.as_chunks::<LANES>();
+        for (w, q) in w_chunks.iter().zip(q_chunks) {
+            for i in 0..LANES {
+                let e = w[i] - q[i];
+                s[0][i] += w[i];
+                s[1][i] += q[i];
+                s[2][i] += w[i] * w[i];
+                s[3][i] += q[i] * q[i];
+                s[4][i] += w[i] * q[i];
+                s[5][i] += e * e;
+                s[6][i] += e.abs();
+                max_abs[i] = if e.abs() > max_abs[i] {
+                    e.abs()
+                } else {
+                    max_abs[i]
+                };
+                lo[i] = if w[i] < lo[i] { w[i] } else { lo[i] };
+                hi[i] = if w[i] > hi[i] { w[i] } else { hi[i] };
+            }
+        }
+        let sum = |k: usize| s[k].iter().map(|&x| f64::from(x)).sum::<f64>();
+        let mut out = Distortion {
+            weights: (w_chunks.len() * LANES) as u64,
+            sum_w: sum(0),
+            sum_q: sum(1),
+            sum_ww: sum(2),
+            sum_qq: sum(3),
+            sum_wq: sum(4),
+            sum_ee: sum(5),
+            sum_abs: sum(6),
+            max_abs: max_abs.iter().fold(0.0, |m, &x| m.max(f64::from(x))),
+            min_w: lo.iter().fold(f64::INFINITY, |m, &x| m.min(f64::from(x))),
+            max_w: hi
+                .iter()
+                .fold(f64::NEG_INFINITY, |m, &x| m.max(f64::from(x))),
+        };
+        out.merge(&Self::block_wide(w_rest, q_rest));
+        out
+    }
+
+    fn block_wide(original: &[f32], decoded: &[f32]) -> Self {
+        let mut out = Distortion::default();
+        for (&w, &q) in original.iter().zip(decoded) {
+            let (w, q) = (f64::from(w), f64::from(q));
+            let e = w - q;
+            out.merge(&Distortion {
+                weights: 1,
+                sum_w: w,
+                sum_q: q,
+                sum_ww: w * w,
+                sum_qq: q * q,
+                sum_wq: w * q,
+                sum_ee: e * e,
+                sum_abs: e.abs(),
+                max_abs: e.abs(),
+                min_w: w,
+                max_w: w,
+            });
+        }
+        out
+    }
+
+    /// Adds the sums of another run.
+    pub fn merge(&mut self, other: &Distortion) {
+        if other.weights == 0 {
+            return;
+        }
+        if self.weights == 0 {
+            *self = *other;
+            return;
+        }
+        self.weights += other.weights;
+        self.sum_w += other.sum_w;
+        self.sum_q += other.sum_q;
+        self.sum_ww += other.sum_ww;
+        self.sum_qq += other.sum_qq;
+        self.sum_wq += other.sum_wq;
+        self.sum_ee += other.sum_ee;
+        self.sum_abs += other.sum_abs;
+        self.max_abs = self.max_abs.max(other.max_abs);
+        self.min_w = self.min_w.min(other.min_w);
+        self.max_w = self.max_w.max(other.max_w);
+    }
+
+    /// Mean squared error over the variance of the original around zero: `sum (w-q)² / sum w²`.
+    pub fn relative_mse(&self) -> f64 {
+        if self.sum_ee == 0.0 {
+            0.0
+        } else {
+            self.sum_ee / self.sum_ww
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn prop_block_sums_match_plain_f64(values in prop::collection::vec((-3.0f32..3.0, -0.5f32..0.5), 0..2000)) {
+            let w: Vec<f32> = values.iter().map(|v| v.0).collect();
+            let q: Vec<f32> = values.iter().map(|v| v.0 + v.1).collect();
+            let fast = Distortion::measure(&w, &q);
+            let plain = Distortion::block_wide(&w, &q);
+            prop_assert_eq!(fast.weights, plain.weights);
+            prop_assert_eq!((fast.min_w, fast.max_w), (plain.min_w, plain.max_w));
+            for (a, b) in [(fast.sum_ww, plain.sum_ww), (fast.sum_ee, plain.sum_ee), (fast.sum_abs, plain.sum_abs)] {
+                prop_assert!((a - b).abs() <= 1e-5 * b + 1e-9, "{} {}", a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_magnitudes_do_not_overflow() {
+        let d = Distortion::measure(&[1e30; 40], &[0.0; 40]);
+        assert_eq!(d.sum_ee, d.sum_ww);
+        assert!((d.sum_ww / (40.0 * 1e60) - 1.0).abs() < 1e-6);
+        let d = Distortion::measure(&[1e-40; 40], &[0.0; 40]);
+        assert!(d.sum_ww > 0.0);
+    }
+}

@@ -1,0 +1,28 @@
+//! Integers to weights and back.
+//!
+//! The [`Quantizer`] trait, every codec that implements it (one folder each under `codec/`), the statistics
+//! codecs ask for, and the [`Registry`] that turns an id and parameters into a codec. This crate knows
+//! nothing about files, layer names or tensors' roles, and starts no threads of its own: parallel work runs
+//! on whatever rayon pool the caller installed.
+
+pub mod codec;
+mod distortion;
+mod error;
+mod parameters;
+mod quantizer;
+mod registry;
+mod span;
+mod statistics;
+mod weights;
+
+pub use distortion::Distortion;
+pub use error::{Error, Result};
+pub use parameters::{Parameters, Reader, Value};
+pub use quantizer::{
+    EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder,
+    TileEncoder,
+};
+pub use registry::{CodecEntry, ParameterHelp, Registry};
+pub use span::Span;
+pub use statistics::{Needs, OutlierSelection, Statistics, Surveyor};
+pub use weights::{to_f32, to_f32_into};
