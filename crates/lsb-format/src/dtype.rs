@@ -86,10 +86,7 @@ mod tests {
     fn names_round_trip_and_serialise_as_themselves() {
         for &d in DType::ALL {
             assert_eq!(DType::from_name(d.name()), Some(d));
-            assert_eq!(
-                serde_json::to_string(&d).unwrap(),
-                format!("\"{}\"", d.name())
-            );
+            assert_eq!(serde_json::to_string(&d).unwrap(), format!("\"{}\"", d.name()));
         }
         assert_eq!(DType::from_name("f16"), None);
     }

@@ -55,35 +55,18 @@ impl Tiling {
         if size == 0 || size > MAX_TILE_WEIGHTS {
             return Err(Error::corruption(
                 "P10",
-                format!(
-                    "tiles of {tile_rows} x {tile_cols} weights: must be 1 to {MAX_TILE_WEIGHTS}"
-                ),
+                format!("tiles of {tile_rows} x {tile_cols} weights: must be 1 to {MAX_TILE_WEIGHTS}"),
             ));
         }
         if rows.checked_mul(cols).is_none() {
-            return Err(Error::corruption(
-                "B35",
-                format!("a matrix of {rows} x {cols} overflows 64 bits"),
-            ));
+            return Err(Error::corruption("B35", format!("a matrix of {rows} x {cols} overflows 64 bits")));
         }
         if parts == 0 || parts > 16 {
-            return Err(Error::corruption(
-                "P10",
-                format!("{parts} parts a tile: must be 1 to 16"),
-            ));
+            return Err(Error::corruption("P10", format!("{parts} parts a tile: must be 1 to 16")));
         }
-        let tiling = Tiling {
-            rows,
-            cols,
-            tile_rows,
-            tile_cols,
-            parts,
-        };
+        let tiling = Tiling { rows, cols, tile_rows, tile_cols, parts };
         if tiling.len() > u32::MAX as u64 {
-            return Err(Error::corruption(
-                "P10",
-                format!("{} tiles: more than 2^32", tiling.len()),
-            ));
+            return Err(Error::corruption("P10", format!("{} tiles: more than 2^32", tiling.len())));
         }
         Ok(tiling)
     }
@@ -147,9 +130,7 @@ impl Tiling {
     /// Number of tiles; zero for an empty matrix.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u64 {
-        self.rows
-            .div_ceil(self.tile_rows)
-            .saturating_mul(self.across())
+        self.rows.div_ceil(self.tile_rows).saturating_mul(self.across())
     }
 
     /// Tile number `index`.
@@ -176,11 +157,7 @@ impl Tiling {
 
     /// How many consecutive tiles, starting at a multiple of this number, cover one contiguous run.
     pub fn span_unit(&self) -> u64 {
-        if self.is_contiguous() {
-            1
-        } else {
-            self.across()
-        }
+        if self.is_contiguous() { 1 } else { self.across() }
     }
 
     /// The contiguous run of elements that `tiles` cover.
@@ -194,14 +171,10 @@ impl Tiling {
         }
         if !self.is_contiguous() {
             let unit = self.span_unit();
-            assert!(
-                tiles.start.is_multiple_of(unit) && tiles.end.is_multiple_of(unit),
-                "a cut row of tiles"
-            );
+            assert!(tiles.start.is_multiple_of(unit) && tiles.end.is_multiple_of(unit), "a cut row of tiles");
         }
         let (first, last) = (self.tile(tiles.start), self.tile(tiles.end - 1));
-        first.row * self.cols + first.col
-            ..(last.row + last.rows - 1) * self.cols + last.col + last.cols
+        first.row * self.cols + first.col..(last.row + last.rows - 1) * self.cols + last.col + last.cols
     }
 }
 

@@ -70,20 +70,14 @@ impl Distortion {
 
     fn block(original: &[f32], decoded: &[f32]) -> Self {
         // A block whose squares might leave the range of f32 is summed in f64 instead.
-        let largest = original
-            .iter()
-            .chain(decoded)
-            .fold(0.0f32, |m, x| m.max(x.abs()));
+        let largest = original.iter().chain(decoded).fold(0.0f32, |m, x| m.max(x.abs()));
         let smallest_ok = largest == 0.0 || largest > 1e-12;
         if largest > 1e12 || !smallest_ok || original.len() < LANES {
             return Self::block_wide(original, decoded);
         }
         let mut s = [[0.0f32; LANES]; 7];
-        let (mut max_abs, mut lo, mut hi) = (
-            [0.0f32; LANES],
-            [f32::INFINITY; LANES],
-            [f32::NEG_INFINITY; LANES],
-        );
+        let (mut max_abs, mut lo, mut hi) =
+            ([0.0f32; LANES], [f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
         let (w_chunks, w_rest) = original.as_chunks::<LANES>();
         let (q_chunks, q_rest) = decoded.as_chunks::<LANES>();
         for (w, q) in w_chunks.iter().zip(q_chunks) {
@@ -96,11 +90,7 @@ impl Distortion {
                 s[4][i] += w[i] * q[i];
                 s[5][i] += e * e;
                 s[6][i] += e.abs();
-                max_abs[i] = if e.abs() > max_abs[i] {
-                    e.abs()
-                } else {
-                    max_abs[i]
-                };
+                max_abs[i] = if e.abs() > max_abs[i] { e.abs() } else { max_abs[i] };
                 lo[i] = if w[i] < lo[i] { w[i] } else { lo[i] };
                 hi[i] = if w[i] > hi[i] { w[i] } else { hi[i] };
             }
@@ -117,9 +107,7 @@ impl Distortion {
             sum_abs: sum(6),
             max_abs: max_abs.iter().fold(0.0, |m, &x| m.max(f64::from(x))),
             min_w: lo.iter().fold(f64::INFINITY, |m, &x| m.min(f64::from(x))),
-            max_w: hi
-                .iter()
-                .fold(f64::NEG_INFINITY, |m, &x| m.max(f64::from(x))),
+            max_w: hi.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(f64::from(x))),
         };
         out.merge(&Self::block_wide(w_rest, q_rest));
         out
@@ -171,11 +159,7 @@ impl Distortion {
 
     /// Mean squared error over the variance of the original around zero: `sum (w-q)² / sum w²`.
     pub fn relative_mse(&self) -> f64 {
-        if self.sum_ee == 0.0 {
-            0.0
-        } else {
-            self.sum_ee / self.sum_ww
-        }
+        if self.sum_ee == 0.0 { 0.0 } else { self.sum_ee / self.sum_ww }
     }
 }
 

@@ -48,17 +48,9 @@ impl fmt::Display for Error {
         match self {
             Error::Payload(e) => e.fmt(f),
             Error::UnknownCodec { id, known } => {
-                write!(
-                    f,
-                    "no codec is called \"{id}\"; there are {}",
-                    known.join(", ")
-                )
+                write!(f, "no codec is called \"{id}\"; there are {}", known.join(", "))
             }
-            Error::Parameter {
-                codec,
-                name,
-                message,
-            } => write!(f, "{codec}: parameter {name}: {message}"),
+            Error::Parameter { codec, name, message } => write!(f, "{codec}: parameter {name}: {message}"),
             Error::NotApplicable { codec, message } => write!(f, "{codec}: {message}"),
             Error::NonFinite { index, value } => write!(f, "weight {index} is {value}"),
         }

@@ -19,8 +19,7 @@ pub use distortion::Distortion;
 pub use error::{Error, Result};
 pub use parameters::{Parameters, Reader, Value};
 pub use quantizer::{
-    EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder,
-    TileEncoder,
+    EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder, TileEncoder,
 };
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;

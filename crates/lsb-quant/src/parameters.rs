@@ -115,25 +115,19 @@ impl Parameters {
                 name: item.to_owned(),
                 message: message.to_owned(),
             };
-            let (name, value) = item
-                .split_once('=')
-                .ok_or_else(|| bad("write it as name=value"))?;
+            let (name, value) = item.split_once('=').ok_or_else(|| bad("write it as name=value"))?;
             let (name, value) = (name.trim(), value.trim());
             if out.get(name).is_some() {
                 return Err(bad("given twice"));
             }
-            out.0
-                .insert(name.to_owned(), value.parse().unwrap_or(Value::Bool(false)));
+            out.0.insert(name.to_owned(), value.parse().unwrap_or(Value::Bool(false)));
         }
         Ok(out)
     }
 
     /// Starts reading: every parameter must be taken before [`Reader::finish`].
     pub fn reader<'a>(&'a self, codec: &'a str) -> Reader<'a> {
-        Reader {
-            codec,
-            left: self.0.iter().map(|(k, v)| (k.as_str(), v)).collect(),
-        }
+        Reader { codec, left: self.0.iter().map(|(k, v)| (k.as_str(), v)).collect() }
     }
 }
 
@@ -155,11 +149,7 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     fn error(&self, name: &str, message: String) -> Error {
-        Error::Parameter {
-            codec: self.codec.to_owned(),
-            name: name.to_owned(),
-            message,
-        }
+        Error::Parameter { codec: self.codec.to_owned(), name: name.to_owned(), message }
     }
 
     /// A number between `min` and `max`, or `default`.
@@ -213,9 +203,7 @@ impl Reader<'_> {
 
     /// Any value as text, or `default`.
     pub fn text(&mut self, name: &str, default: &str) -> String {
-        self.left
-            .remove(name)
-            .map_or_else(|| default.to_owned(), ToString::to_string)
+        self.left.remove(name).map_or_else(|| default.to_owned(), ToString::to_string)
     }
 
     /// One of several words, as its position in `choices`.
@@ -224,12 +212,10 @@ impl Reader<'_> {
     /// If the value is none of the words.
     pub fn choice(&mut self, name: &str, default: &str, choices: &[&str]) -> Result<usize> {
         let text = self.text(name, default);
-        choices.iter().position(|c| *c == text).ok_or_else(|| {
-            self.error(
-                name,
-                format!("\"{text}\" is none of {}", choices.join(", ")),
-            )
-        })
+        choices
+            .iter()
+            .position(|c| *c == text)
+            .ok_or_else(|| self.error(name, format!("\"{text}\" is none of {}", choices.join(", "))))
     }
 
     /// Ends reading.
@@ -239,10 +225,7 @@ impl Reader<'_> {
     pub fn finish(self) -> Result<()> {
         match self.left.keys().next() {
             None => Ok(()),
-            Some(name) => Err(self.error(
-                name,
-                "there is no such parameter; see `lsb codecs`".to_owned(),
-            )),
+            Some(name) => Err(self.error(name, "there is no such parameter; see `lsb codecs`".to_owned())),
         }
     }
 }

@@ -75,11 +75,7 @@ pub trait Quantizer: Debug + Send + Sync {
     ///
     /// # Errors
     /// If the codec does not apply to the matrix.
-    fn encoder(
-        &self,
-        matrix: &MatrixInfo,
-        statistics: &Statistics,
-    ) -> Result<Box<dyn TensorEncoder>>;
+    fn encoder(&self, matrix: &MatrixInfo, statistics: &Statistics) -> Result<Box<dyn TensorEncoder>>;
 
     /// A decoder for one tensor, given the side information its encoder returned.
     ///
@@ -197,10 +193,7 @@ pub struct PerTile<E> {
 impl<E: TileEncoder> PerTile<E> {
     /// An encoder without side information.
     pub fn new(encoder: E) -> Self {
-        PerTile {
-            encoder,
-            side: Vec::new(),
-        }
+        PerTile { encoder, side: Vec::new() }
     }
 
     /// An encoder whose side information is known beforehand.
@@ -219,15 +212,12 @@ impl<E: TileEncoder> TensorEncoder for PerTile<E> {
             .enumerate()
             .map(|(i, out)| {
                 let tile = span.tile(i);
-                encoder
-                    .encode_tile(&tile, span.tile_bytes(i), out)
-                    .map_err(|e| match e {
-                        crate::Error::NonFinite { index, value } => crate::Error::NonFinite {
-                            index: span.first_weight(i) + index,
-                            value,
-                        },
-                        other => other,
-                    })
+                encoder.encode_tile(&tile, span.tile_bytes(i), out).map_err(|e| match e {
+                    crate::Error::NonFinite { index, value } => {
+                        crate::Error::NonFinite { index: span.first_weight(i) + index, value }
+                    }
+                    other => other,
+                })
             })
             .collect();
         results.into_iter().collect()

@@ -37,13 +37,7 @@ impl CodecEntry {
     where
         F: Fn(&Parameters) -> Result<Arc<dyn Quantizer>> + Send + Sync + 'static,
     {
-        CodecEntry {
-            id,
-            summary,
-            main_parameter: None,
-            parameters: &[],
-            build: Arc::new(build),
-        }
+        CodecEntry { id, summary, main_parameter: None, parameters: &[], build: Arc::new(build) }
     }
 
     /// With its parameters explained; the first one is the main one, set by `id:value`.
@@ -73,16 +67,12 @@ pub struct Registry {
 impl Registry {
     /// A registry without codecs.
     pub fn empty() -> Self {
-        Registry {
-            entries: Vec::new(),
-        }
+        Registry { entries: Vec::new() }
     }
 
     /// The codecs of this crate.
     pub fn standard() -> Self {
-        Registry {
-            entries: crate::codec::all(),
-        }
+        Registry { entries: crate::codec::all() }
     }
 
     /// Adds a codec, replacing one of the same id.
@@ -132,13 +122,10 @@ impl Registry {
     }
 
     fn entry(&self, id: &str) -> Result<&CodecEntry> {
-        self.entries
-            .iter()
-            .find(|e| e.id == id)
-            .ok_or_else(|| Error::UnknownCodec {
-                id: id.to_owned(),
-                known: self.entries.iter().map(|e| e.id.to_owned()).collect(),
-            })
+        self.entries.iter().find(|e| e.id == id).ok_or_else(|| Error::UnknownCodec {
+            id: id.to_owned(),
+            known: self.entries.iter().map(|e| e.id.to_owned()).collect(),
+        })
     }
 }
 

@@ -21,17 +21,8 @@ impl<'a> Span<'a> {
     pub fn new(matrix: MatrixInfo, tiling: Tiling, tiles: Range<u64>, bytes: &'a [u8]) -> Self {
         let elements = tiling.elements(tiles.clone());
         let expected = matrix.dtype.byte_len(elements.end - elements.start);
-        assert_eq!(
-            Some(bytes.len() as u64),
-            expected,
-            "span bytes do not match its tiles"
-        );
-        Span {
-            matrix,
-            tiling,
-            tiles,
-            bytes,
-        }
+        assert_eq!(Some(bytes.len() as u64), expected, "span bytes do not match its tiles");
+        Span { matrix, tiling, tiles, bytes }
     }
 
     /// The whole matrix.
@@ -76,10 +67,7 @@ impl<'a> Span<'a> {
     /// # Panics
     /// If the partition is not contiguous.
     pub fn tile_bytes(&self, i: usize) -> &'a [u8] {
-        assert!(
-            self.tiling.is_contiguous(),
-            "tiles of a grid are not contiguous"
-        );
+        assert!(self.tiling.is_contiguous(), "tiles of a grid are not contiguous");
         let origin = self.tiling.elements(self.tiles.clone()).start;
         let first = self.tiles.start + i as u64;
         let run = self.tiling.elements(first..first + 1);

@@ -14,9 +14,7 @@ pub struct Needs {
 impl Needs {
     /// Exactly this share of the weights, selected by magnitude.
     pub fn outliers(ratio: f64) -> Self {
-        Needs {
-            outlier_ratio: Some(ratio),
-        }
+        Needs { outlier_ratio: Some(ratio) }
     }
 }
 

@@ -18,16 +18,10 @@ pub fn to_f32(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 /// # Panics
 /// If `dtype` is not a float type or the lengths do not match.
 pub fn to_f32_into(dtype: DType, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(
-        bytes.len() as u64 * 8,
-        out.len() as u64 * dtype.bits(),
-        "length of the output"
-    );
+    assert_eq!(bytes.len() as u64 * 8, out.len() as u64 * dtype.bits(), "length of the output");
     match dtype {
         DType::F32 => fill(bytes, out, f32::from_le_bytes),
-        DType::BF16 => fill(bytes, out, |b| {
-            f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)
-        }),
+        DType::BF16 => fill(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
         DType::F16 => fill(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
         DType::F64 => fill(bytes, out, |b| f64::from_le_bytes(b) as f32),
         DType::F8_E4M3 => fill(bytes, out, |[b]| f8_e4m3(b)),
@@ -64,9 +58,6 @@ mod tests {
         assert_eq!(f8_e4m3(0x01), 2f32.powi(-9));
         assert_eq!(f8_e4m3(0x38), 1.0);
         assert!(f8_e4m3(0xff).is_nan());
-        assert_eq!(
-            to_f32(DType::F8_E5M2, &[0x7b, 0x3c, 0x7c]),
-            [57344.0, 1.0, f32::INFINITY]
-        );
+        assert_eq!(to_f32(DType::F8_E5M2, &[0x7b, 0x3c, 0x7c]), [57344.0, 1.0, f32::INFINITY]);
     }
 }

@@ -78,21 +78,14 @@ pub enum Error {
 impl Error {
     /// An operating-system error on `path`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-        move |source| Error::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Error::Io { action, path: path.to_owned(), source }
     }
 
     /// A codec error on `tensor`.
     pub fn codec(tensor: &str) -> impl FnOnce(lsb_quant::Error) -> Error {
         move |source| match source {
             lsb_quant::Error::Payload(e) => Error::Input(e.in_tensor(tensor)),
-            source => Error::Codec {
-                tensor: tensor.to_owned(),
-                source,
-            },
+            source => Error::Codec { tensor: tensor.to_owned(), source },
         }
     }
 }
