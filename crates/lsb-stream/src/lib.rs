@@ -1,8 +1,18 @@
 //! Weights to layers in time and memory.
 //!
-//! Opens models and packages with positional reads, holds everything large inside one memory budget, reads the
+//! Opens models and packages with positional reads, holds everything large inside one [`Budget`], reads the
 //! next work while the current one is computed, journals what is done, publishes by rename.
 
+mod budget;
+mod config;
 mod error;
+mod observer;
+mod plan;
+mod report;
 
+pub use budget::{Budget, Reservation};
+pub use config::{CompressConfig, Rule, Target};
 pub use error::{Error, Result};
+pub use observer::{Observer, Silent};
+pub use plan::{Plan, PlannedTensor};
+pub use report::{CompressReport, LayerReport, TensorReport};
