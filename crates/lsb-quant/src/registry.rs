@@ -28,6 +28,8 @@ pub struct CodecEntry {
     pub main_parameter: Option<&'static str>,
     /// Its parameters.
     pub parameters: &'static [ParameterHelp],
+    /// Configurations from coarse to fine, such as `bits=2`, `bits=3`: what a size target chooses from.
+    pub ladder: &'static [&'static str],
     build: Build,
 }
 
@@ -37,7 +39,7 @@ impl CodecEntry {
     where
         F: Fn(&Parameters) -> Result<Arc<dyn Quantizer>> + Send + Sync + 'static,
     {
-        CodecEntry { id, summary, main_parameter: None, parameters: &[], build: Arc::new(build) }
+        CodecEntry { id, summary, main_parameter: None, parameters: &[], ladder: &[], build: Arc::new(build) }
     }
 
     /// With its parameters explained; the first one is the main one, set by `id:value`.
@@ -45,6 +47,15 @@ impl CodecEntry {
     pub fn with_parameters(mut self, parameters: &'static [ParameterHelp]) -> Self {
         self.main_parameter = parameters.first().map(|p| p.name);
         self.parameters = parameters;
+        self
+    }
+}
+
+impl CodecEntry {
+    /// With the configurations a size target may choose from, coarse to fine.
+    #[must_use]
+    pub fn with_ladder(mut self, ladder: &'static [&'static str]) -> Self {
+        self.ladder = ladder;
         self
     }
 }
@@ -121,7 +132,11 @@ impl Registry {
         Ok((entry.id.to_owned(), parameters))
     }
 
-    fn entry(&self, id: &str) -> Result<&CodecEntry> {
+    /// The entry called `id`.
+    ///
+    /// # Errors
+    /// If no codec has that id.
+    pub fn entry(&self, id: &str) -> Result<&CodecEntry> {
         self.entries.iter().find(|e| e.id == id).ok_or_else(|| Error::UnknownCodec {
             id: id.to_owned(),
             known: self.entries.iter().map(|e| e.id.to_owned()).collect(),
