@@ -8,13 +8,15 @@ struct State {
     used: u64,
     peak: u64,
     closed: bool,
+    /// Grows with everything a waiter may be waiting for.
+    changes: u64,
 }
 
 #[derive(Debug)]
 struct Inner {
     limit: u64,
     state: Mutex<State>,
-    returned: Condvar,
+    changed: Condvar,
 }
 
 /// A number of bytes that may be held at once. Clones share it.
@@ -24,7 +26,7 @@ pub struct Budget(Arc<Inner>);
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Self {
-        Budget(Arc::new(Inner { limit, state: Mutex::default(), returned: Condvar::new() }))
+        Budget(Arc::new(Inner { limit, state: Mutex::default(), changed: Condvar::new() }))
     }
 
     /// The budget for a process that may use `target_ram_mb` MB in all: what the program itself, its
@@ -64,31 +66,33 @@ impl Budget {
         Ok(self.take(&mut state, bytes))
     }
 
-    /// Reserves `bytes` for `what`, waiting until others have given back enough.
+    /// Counts what a waiter may be waiting for: reservations given back, and [`Budget::notify`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
+    /// Waits until [`Budget::changes`] differs from `seen`.
     ///
     /// # Errors
-    /// [`Error::OverBudget`] if `bytes` is above the limit, [`Error::Interrupted`] once
-    /// [`Budget::close`] was called.
-    pub fn reserve_waiting(&self, bytes: u64, what: &str) -> Result<Reservation> {
-        if bytes > self.0.limit {
-            return Err(self.over(bytes, self.0.limit, what));
-        }
+    /// [`Error::Interrupted`] once [`Budget::close`] was called.
+    pub(crate) fn wait_past(&self, seen: u64) -> Result<()> {
         let mut state = self.lock();
-        loop {
-            if state.closed {
-                return Err(Error::Interrupted);
-            }
-            if bytes <= self.0.limit - state.used {
-                return Ok(self.take(&mut state, bytes));
-            }
-            state = self.0.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.changes == seen && !state.closed {
+            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        if state.closed { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    /// Wakes all waiters: something they may use instead of fresh memory has come back.
+    pub(crate) fn notify(&self) {
+        self.lock().changes += 1;
+        self.0.changed.notify_all();
     }
 
     /// Ends all waiting, now and later, with [`Error::Interrupted`]: the work was given up.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.0.returned.notify_all();
+        self.0.changed.notify_all();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -102,7 +106,7 @@ impl Budget {
         Reservation { budget: self.clone(), bytes }
     }
 
-    fn over(&self, needed: u64, available: u64, what: &str) -> Error {
+    pub(crate) fn over(&self, needed: u64, available: u64, what: &str) -> Error {
         Error::OverBudget {
             what: what.to_owned(),
             needed,
@@ -132,7 +136,7 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.lock().used -= self.bytes;
-        self.budget.0.returned.notify_all();
+        self.budget.notify();
     }
 }
 
@@ -155,15 +159,16 @@ mod tests {
     fn waiting_ends_when_room_appears_or_the_budget_closes() {
         let budget = Budget::new(10);
         let held = budget.reserve(10, "a").unwrap();
+        let seen = budget.changes();
         let other = budget.clone();
-        let waiter = std::thread::spawn(move || other.reserve_waiting(5, "b").map(|r| r.bytes()));
+        let waiter = std::thread::spawn(move || other.wait_past(seen));
         drop(held);
-        assert_eq!(waiter.join().unwrap().unwrap(), 5);
-        let _held = budget.reserve(10, "a").unwrap();
+        waiter.join().unwrap().unwrap();
+        assert_eq!(budget.used(), 0);
         let other = budget.clone();
-        let waiter = std::thread::spawn(move || other.reserve_waiting(5, "b").map(|r| r.bytes()));
+        let seen = budget.changes();
+        let waiter = std::thread::spawn(move || other.wait_past(seen));
         budget.close();
         assert!(matches!(waiter.join().unwrap(), Err(Error::Interrupted)));
-        assert!(matches!(budget.reserve_waiting(11, "c"), Err(Error::OverBudget { .. })));
     }
 }

@@ -6,6 +6,7 @@
 mod budget;
 mod config;
 mod error;
+pub mod manager;
 mod observer;
 mod plan;
 mod report;
@@ -13,6 +14,7 @@ mod report;
 pub use budget::{Budget, Reservation};
 pub use config::{CompressConfig, Rule, Target};
 pub use error::{Error, Result};
+pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
 pub use report::{CompressReport, LayerReport, TensorReport};
