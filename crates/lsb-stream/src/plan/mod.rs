@@ -1,6 +1,9 @@
 //! Which codec each tensor gets, how large the package will be, and what memory it takes: decided from
 //! headers alone, before a weight is read.
 
+pub(crate) mod assign;
+mod target;
+
 use crate::Target;
 use lsb_format::DType;
 use lsb_quant::Parameters;
