@@ -137,7 +137,13 @@ pub trait TensorEncoder: Send {
     /// [`crate::Error::NonFinite`] if a lossy codec meets NaN or infinity.
     fn encode(&mut self, span: &Span<'_>, out: &mut [EncodedTile]) -> Result<()>;
 
-    /// Side information for the whole tensor, once all spans are done; at most 16 MiB.
+    /// What [`TensorEncoder::finish`] will return, where that is known already: tiles can then be decoded and
+    /// checked while the rest is still being encoded.
+    fn side(&self) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
+
+    /// Side information for the whole tensor, once all spans are done; at most 16 MiB. Called once.
     ///
     /// # Errors
     /// If the codec cannot finish.
@@ -221,6 +227,10 @@ impl<E: TileEncoder> TensorEncoder for PerTile<E> {
             })
             .collect();
         results.into_iter().collect()
+    }
+
+    fn side(&self) -> Option<Vec<u8>> {
+        Some(self.side.clone())
     }
 
     fn finish(&mut self) -> Result<Vec<u8>> {
