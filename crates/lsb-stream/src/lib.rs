@@ -10,6 +10,7 @@ pub mod manager;
 mod observer;
 mod plan;
 mod report;
+pub mod weights;
 
 pub use budget::{Budget, Reservation};
 pub use config::{CompressConfig, Rule, Target};
@@ -18,3 +19,4 @@ pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
 pub use report::{CompressReport, LayerReport, TensorReport};
+pub use weights::{MemoryWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
