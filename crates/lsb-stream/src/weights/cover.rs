@@ -22,8 +22,7 @@ pub(super) fn gather<T: Copy + Default>(
         return Ok(());
     }
     let cols = tiling.cols();
-    let bands =
-        elements.start / cols / tiling.tile_rows()..=(elements.end - 1) / cols / tiling.tile_rows();
+    let bands = elements.start / cols / tiling.tile_rows()..=(elements.end - 1) / cols / tiling.tile_rows();
     for index in bands.start() * tiling.across()..(bands.end() + 1) * tiling.across() {
         let tile = tiling.tile(index);
         let (begin, end) = span(&tile, cols);

@@ -107,6 +107,14 @@ pub struct Scratch {
     pub(crate) exact: Vec<u8>,
 }
 
+impl Scratch {
+    /// Bytes the buffers have grown to.
+    pub fn held_bytes(&self) -> u64 {
+        let values = self.values.capacity() * size_of::<f32>();
+        (self.stored.capacity() + values + self.exact.capacity()) as u64
+    }
+}
+
 /// Checks a run against the tensor and the buffer that is to take it, at `bits` bits per element.
 fn check_run(facts: &TensorFacts, elements: &Range<u64>, out_bytes: usize, bits: u64) -> Result<()> {
     let weights = facts.weights();

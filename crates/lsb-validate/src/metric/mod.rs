@@ -1,7 +1,9 @@
 //! What is measured, one file per kind of figure. A metric turns sums into numbers; it judges nothing.
 
+mod size;
 mod weight_error;
 
+pub use size::size_measurements;
 pub use weight_error::WeightError;
 
 use serde::Serializer;
