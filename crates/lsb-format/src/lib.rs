@@ -7,6 +7,9 @@
 
 mod dtype;
 mod error;
+pub mod json;
+pub mod safetensors;
+pub mod shard_index;
 mod tiling;
 
 pub use dtype::DType;

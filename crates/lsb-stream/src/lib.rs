@@ -6,10 +6,12 @@
 mod budget;
 mod config;
 mod error;
+pub mod layers;
 pub mod manager;
 mod observer;
 mod plan;
 mod report;
+pub mod source;
 pub mod weights;
 
 pub use budget::{Budget, Reservation};

@@ -220,7 +220,9 @@ fn check_tile(
         }
         scratch.original.resize(tile.weights(), 0.0);
         to_f32_into(dtype, source, &mut scratch.original);
-        return Ok(Distortion::measure(&scratch.original, &scratch.original));
+        let same = Distortion::measure(&scratch.original, &scratch.original);
+        // NaN and infinity are kept exactly but have no place in sums.
+        return Ok(if same.sum_ww.is_finite() { same } else { Distortion::default() });
     }
     scratch.original.resize(tile.weights(), 0.0);
     scratch.decoded.resize(tile.weights(), 0.0);

@@ -24,7 +24,9 @@ impl MemoryWeights {
     /// # Errors
     /// If the bytes are not as many as shape and type say, or the name is taken.
     pub fn with(mut self, name: &str, dtype: DType, shape: &[u64], bytes: Vec<u8>) -> Result<Self> {
-        let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+        // Zeros are left out of the product that must not overflow: part of the shape must not either.
+        let product = shape.iter().filter(|&&d| d != 0).try_fold(1u64, |n, &d| n.checked_mul(d));
+        let elements = if shape.contains(&0) { product.map(|_| 0) } else { product };
         let expected = elements.and_then(|n| dtype.byte_len(n));
         let bad = |message: String| Error::argument(message).in_tensor(name);
         if expected != Some(bytes.len() as u64) {

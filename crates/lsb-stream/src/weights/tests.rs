@@ -76,5 +76,6 @@ fn wrong_runs_buffers_types_and_numbers_are_errors() {
     assert!(source.open(3).is_err());
     assert!(MemoryWeights::new().with_f32("x", &[3], &[1.0]).is_err());
     assert!(MemoryWeights::new().with_f32("x", &[u64::MAX, 3], &[1.0]).is_err());
+    assert!(MemoryWeights::new().with_f32("x", &[0, u64::MAX, u64::MAX, 3], &[]).is_err());
     assert!(source.clone().with_f32("a", &[1], &[1.0]).is_err());
 }

@@ -1,0 +1,61 @@
+//! A process that is killed at any time leaves work that the same command finishes, to the same bytes.
+#![cfg(unix)]
+
+mod support;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use support::{assert_same, lsb, run, sharded_model};
+
+const KILLS: usize = 50;
+
+#[test]
+fn killed_runs_resume_to_the_same_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let (model, undisturbed, out) =
+        (temp.path().join("model"), temp.path().join("undisturbed"), temp.path().join("out"));
+    sharded_model(&model, 6, 768);
+    // Small shards, so that kills fall between files too.
+    let args = |out: &std::path::Path| {
+        let out = out.to_str().unwrap().to_owned();
+        let model = model.to_str().unwrap().to_owned();
+        [model, "-o".into(), out, "--codec".into(), "outlier-binary".into(), "--shard-size".into(), "10MB".into()]
+    };
+    let start = Instant::now();
+    let plain = args(&undisturbed);
+    let mut all = vec!["compress"];
+    all.extend(plain.iter().map(String::as_str));
+    run(&all, 0);
+    let whole = start.elapsed();
+
+    // Delays are spread over the length of a run by a fixed sequence, printed with a failure.
+    let mut killed = 0;
+    for k in 0..KILLS {
+        let share = (k as u64 * 0x9e37_79b9 % 1000) as f64 / 1000.0;
+        let delay = whole.mul_f64(share * 1.05);
+        let mut child = lsb()
+            .arg("compress")
+            .args(args(&out))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(delay);
+        let before = child.try_wait().unwrap();
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        killed += usize::from(before.is_none() && !status.success());
+        if out.exists() {
+            assert_same(&undisturbed, &out);
+            std::fs::remove_dir_all(&out).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let args = args(&out);
+    let mut all = vec!["compress"];
+    all.extend(args.iter().map(String::as_str));
+    run(&all, 0);
+    assert_same(&undisturbed, &out);
+    assert!(killed >= KILLS / 4, "only {killed} of {KILLS} runs were killed before they ended");
+    println!("{killed} of {KILLS} runs killed; a whole run takes {whole:?}");
+}

@@ -1,0 +1,461 @@
+//! Everything that is decided before the first weight is read.
+
+use super::card::Document;
+use super::engine::Encoded;
+use crate::layers::{LayerId, layer_of};
+use crate::manager::WorkItem;
+use crate::package::{Fingerprint, PackageWriter, SourceFile, TensorPlan};
+use crate::plan::assign::{self, Assignment, FIXED_BYTES, TensorFacts, record_bytes, stored};
+use crate::plan::{Plan, PlannedTensor};
+use crate::report::TensorReport;
+use crate::source::{Model, OpenOptions, find_duplicates};
+use crate::{Budget, CompressConfig, Error, Result};
+use lsb_quant::{Quantizer, Registry};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One tensor with its decisions, in processing order.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) facts: TensorFacts,
+    pub(super) assignment: Assignment,
+    pub(super) item: WorkItem,
+    pub(super) layer_name: String,
+    /// Place among the tensors the package lists.
+    pub(super) stored: usize,
+    file: String,
+    offset: u64,
+}
+
+/// A compression ready to run.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) model: Arc<Model>,
+    pub(super) output: PathBuf,
+    pub(super) jobs: Vec<Job>,
+    pub(super) plan: Plan,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) budget: Budget,
+    pub(super) threads: usize,
+    pub(super) working_bytes: u64,
+    pub(super) resident_bytes: u64,
+}
+
+/// The revision of everything that decides bytes; grows when equal input and options give other bytes.
+const ALGORITHM_REVISION: &str = "1";
+
+pub(super) fn prepare(
+    path: &Path,
+    max_layers: Option<usize>,
+    config: &CompressConfig,
+    registry: &Registry,
+) -> Result<Prepared> {
+    config.check()?;
+    let model = Model::open(
+        path,
+        &OpenOptions { max_header_bytes: config.max_header_mb * 1_000_000, strict: config.strict, ..Default::default() },
+    )?;
+    let output = config.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}-lsb", model.name())));
+    refuse_overlap(&model, path, &output)?;
+
+    let order = processing_order(&model);
+    let duplicates = find_duplicates(&model)?;
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, &(_, tensor))| place[tensor] = at);
+    let facts: Vec<TensorFacts> = order
+        .iter()
+        .map(|&(layer, tensor)| {
+            let t = &model.tensors()[tensor];
+            TensorFacts {
+                name: t.name.clone(),
+                dtype: t.dtype,
+                shape: t.shape.clone(),
+                bytes: t.bytes,
+                same_as: None,
+                keep: matches!((layer, max_layers), (LayerId::Layer(n), Some(max)) if n as usize >= max),
+            }
+        })
+        .collect();
+    let facts = tie(facts, &order, &place, &duplicates);
+
+    let source_bytes = model.weight_bytes();
+    let assignments = assign::assign(&facts, source_bytes, config, registry)?;
+    let jobs = jobs(&model, &order, facts, assignments)?;
+    let budget = Budget::for_process(config.target_ram_mb);
+    let memory = Memory::plan(&jobs, config, &budget)?;
+    let plan = describe(&model, &jobs, source_bytes, config, &memory);
+    let fingerprint = fingerprint(&model, &jobs, config)?;
+    Ok(Prepared {
+        model: Arc::new(model),
+        output,
+        jobs,
+        plan,
+        fingerprint,
+        budget,
+        threads: memory.threads,
+        working_bytes: memory.working,
+        resident_bytes: memory.resident,
+    })
+}
+
+/// Layers in order; within a layer as the tensors stand in the files.
+fn processing_order(model: &Model) -> Vec<(LayerId, usize)> {
+    let mut order: Vec<(LayerId, usize)> =
+        model.tensors().iter().enumerate().map(|(i, t)| (layer_of(&t.name), i)).collect();
+    order.sort();
+    order
+}
+
+/// Points every duplicate at the first of its kind in processing order.
+fn tie(
+    mut facts: Vec<TensorFacts>,
+    order: &[(LayerId, usize)],
+    place: &[usize],
+    duplicates: &[Option<usize>],
+) -> Vec<TensorFacts> {
+    let group = |tensor: usize| duplicates[tensor].unwrap_or(tensor);
+    let mut first: std::collections::BTreeMap<usize, usize> = std::collections::BTreeMap::new();
+    for &(_, tensor) in order {
+        let at = place[tensor];
+        match first.get(&group(tensor)) {
+            Some(&keeper) => facts[at].same_as = Some(keeper),
+            None => {
+                first.insert(group(tensor), at);
+            }
+        }
+    }
+    facts
+}
+
+fn jobs(
+    model: &Model,
+    order: &[(LayerId, usize)],
+    facts: Vec<TensorFacts>,
+    assignments: Vec<Assignment>,
+) -> Result<Vec<Job>> {
+    let mut layer = 0;
+    let mut out: Vec<Job> = Vec::with_capacity(order.len());
+    for (at, ((&(id, tensor), facts), assignment)) in order.iter().zip(facts).zip(assignments).enumerate() {
+        if at > 0 && order[at - 1].0 != id {
+            layer += 1;
+        }
+        let tiling = assignment.quantizer.tiling(&facts.matrix()).map_err(Error::codec(&facts.name))?;
+        let source = &model.tensors()[tensor];
+        out.push(Job {
+            item: WorkItem { tensor, layer, dtype: facts.dtype, tiling },
+            layer_name: id.to_string(),
+            stored: at,
+            file: model.files()[source.file].name.clone(),
+            offset: source.offset,
+            facts,
+            assignment,
+        });
+    }
+    Ok(out)
+}
+
+/// Refuses to write into, or over, what is being read.
+fn refuse_overlap(model: &Model, path: &Path, output: &Path) -> Result<()> {
+    let refuse = || {
+        Err(Error::Refused {
+            message: format!(
+                "the output {} lies inside the model being read; choose another place with -o",
+                output.display()
+            ),
+        })
+    };
+    // The output may not exist yet: compare the nearest ancestor that does.
+    let full = std::path::absolute(output).map_err(Error::io("resolve", output))?;
+    let source = std::fs::canonicalize(model.root()).or_else(|_| std::path::absolute(path));
+    let source = source.map_err(Error::io("resolve", path))?;
+    let mut existing = full.as_path();
+    let mut rest = PathBuf::new();
+    let resolved = loop {
+        match std::fs::canonicalize(existing) {
+            Ok(real) => break real.join(&rest),
+            Err(_) => match (existing.parent(), existing.file_name()) {
+                (Some(parent), Some(name)) => {
+                    rest = Path::new(name).join(&rest);
+                    existing = parent;
+                }
+                _ => break full.clone(),
+            },
+        }
+    };
+    if source.is_dir() && resolved.starts_with(&source) || resolved == source { refuse() } else { Ok(()) }
+}
+
+/// How memory is shared between weights and work.
+struct Memory {
+    threads: usize,
+    working: u64,
+    resident: u64,
+    peak: u64,
+    streamed: usize,
+}
+
+/// Encoded tiles on their way to the writer, in chunks.
+const CHUNKS_IN_FLIGHT: u64 = 3;
+/// Histograms and the like, per thread.
+const SURVEY_BYTES: u64 = 1 << 20;
+
+impl Memory {
+    fn plan(jobs: &[Job], config: &CompressConfig, budget: &Budget) -> Result<Self> {
+        let jobs: Vec<&Job> = jobs.iter().filter(|j| j.facts.same_as.is_none()).collect();
+        let largest = |f: &dyn Fn(&Job) -> u64| jobs.iter().map(|j| f(j)).max().unwrap_or(0);
+        // Per thread: source values, decoded values, and as much again for the codec itself.
+        let tile = largest(&|j| {
+            let t = &j.item.tiling;
+            t.tile_rows().min(t.rows()) * t.tile_cols().min(t.cols())
+        });
+        let per_thread = 16 * tile + SURVEY_BYTES;
+        let chunk = largest(&|j| j.item.chunk_bytes());
+        let fixed = CHUNKS_IN_FLIGHT * chunk;
+        let read = 3 * chunk;
+        let room = budget.limit().saturating_sub(fixed + read);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = match (config.parallel_processing, config.threads) {
+            (false, _) => 1,
+            // Half of the room at the most goes to threads' scratch memory; results do not depend on it.
+            (true, 0) => cores.min(usize::try_from(room / 2 / per_thread).unwrap_or(cores)).max(1),
+            (true, n) => n,
+        };
+        let working = fixed + per_thread * threads as u64;
+        let needed = working + read;
+        if needed > budget.limit() {
+            return Err(Error::OverBudget {
+                what: format!("work on {threads} threads"),
+                needed,
+                available: budget.limit(),
+                advice: format!(
+                    "raise --target-ram-mb to {}{}",
+                    (needed + Budget::PROCESS_BYTES).div_ceil(1_000_000),
+                    if threads > 1 { ", or use fewer --threads" } else { "" }
+                ),
+            });
+        }
+        let resident = budget.limit() - working;
+        let total: u64 = jobs.iter().map(|j| j.facts.bytes).sum();
+        if !config.streaming_enabled && total > resident {
+            return Err(Error::OverBudget {
+                what: "the whole model (streaming_enabled = false)".into(),
+                needed: total,
+                available: resident,
+                advice: "leave streaming on".into(),
+            });
+        }
+        let caches = config.caching_enabled || !config.streaming_enabled;
+        let held = |j: &Job| if caches && j.facts.bytes <= resident { j.facts.bytes } else { read };
+        // While one tensor is worked on, the next is being read, if it may be.
+        let ahead = |a: &Job, b: &Job| {
+            let open = config.max_layers_in_ram != 1 || a.item.layer == b.item.layer;
+            if config.prefetch_enabled && open { held(a) + held(b) } else { held(a) }
+        };
+        let alone = jobs.iter().map(|j| held(j)).max().unwrap_or(0);
+        let pairs = jobs.windows(2).map(|w| ahead(w[0], w[1])).max().unwrap_or(0);
+        let weights = if config.streaming_enabled { alone.max(pairs) } else { total };
+        Ok(Memory {
+            threads,
+            working,
+            resident,
+            peak: Budget::PROCESS_BYTES + working + weights.min(resident),
+            streamed: jobs.iter().filter(|j| !caches || j.facts.bytes > resident).count(),
+        })
+    }
+}
+
+fn describe(
+    model: &Model,
+    jobs: &[Job],
+    source_bytes: u64,
+    config: &CompressConfig,
+    memory: &Memory,
+) -> Plan {
+    let tensors: Vec<PlannedTensor> = jobs
+        .iter()
+        .map(|j| {
+            let quantizer = &*j.assignment.quantizer;
+            let whole = j.assignment.estimate.bytes + record_bytes(&j.facts, quantizer);
+            let predicted = if j.facts.same_as.is_some() { 0.0 } else { whole };
+            PlannedTensor {
+                name: j.facts.name.clone(),
+                layer: j.layer_name.clone(),
+                dtype: j.facts.dtype,
+                shape: j.facts.shape.clone(),
+                codec: quantizer.id().to_owned(),
+                parameters: quantizer.parameters(),
+                weights: j.facts.matrix().weights(),
+                source_bytes: j.facts.bytes,
+                predicted_bytes: predicted.round() as u64,
+                predicted_snr_db: Some(j.assignment.estimate.snr_db).filter(|s| s.is_finite()),
+                same_as: j.facts.same_as.map(|k| jobs[k].facts.name.clone()),
+                reason: j.assignment.reason.clone(),
+            }
+        })
+        .collect();
+    let all: Vec<TensorFacts> = jobs.iter().map(|j| j.facts.clone()).collect();
+    Plan {
+        model: model.name().to_owned(),
+        source_bytes,
+        weights: stored(&all).map(|t| t.matrix().weights()).sum(),
+        predicted_bytes: tensors.iter().map(|t| t.predicted_bytes).sum::<u64>() + FIXED_BYTES as u64,
+        predicted_ram_bytes: memory.peak,
+        ram_limit_bytes: config.target_ram_mb * 1_000_000,
+        streamed_tensors: memory.streamed,
+        target: config.target,
+        warnings: model.warnings().iter().map(ToString::to_string).collect(),
+        tensors,
+    }
+}
+
+/// Everything that decides the bytes of the package.
+fn fingerprint(model: &Model, jobs: &[Job], config: &CompressConfig) -> Result<Fingerprint> {
+    let mut out = Fingerprint::new();
+    let mut put = |name: &str, value: String| {
+        out.insert(name.to_owned(), value);
+    };
+    put("tool", format!("lsb {}", env!("CARGO_PKG_VERSION")));
+    put("algorithm", ALGORITHM_REVISION.into());
+    for file in model.files() {
+        let hash = blake3::Hash::from_bytes(file.header_blake3).to_hex();
+        put(&format!("source {}", file.name), format!("{} bytes, header {}", file.bytes, &hash[..16]));
+    }
+    for file in model.other_files() {
+        let mut hasher = blake3::Hasher::new();
+        let opened = File::open(&file.path).map_err(Error::io("open", &file.path))?;
+        hasher.update_reader(opened).map_err(Error::io("read", &file.path))?;
+        put(&format!("file {}", file.name), hasher.finalize().to_hex()[..16].to_owned());
+    }
+    put("codec", config.codec.clone().unwrap_or_else(|| "chosen".into()));
+    put("rules", config.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    put("target", config.target.map_or_else(|| "none".into(), |t| format!("{t:?}")));
+    let mut plan = blake3::Hasher::new();
+    for job in jobs {
+        let q = &job.assignment.quantizer;
+        plan.update(format!("{}\0{}\0{}\n", job.facts.name, q.id(), q.parameters()).as_bytes());
+    }
+    put("plan", plan.finalize().to_hex()[..16].to_owned());
+    put("quality_monitoring", config.quality_monitoring.to_string());
+    let adaptive = if config.adaptive_precision { config.quality_threshold.to_string() } else { "off".into() };
+    put("adaptive_precision", adaptive);
+    put("allow_nonfinite", config.allow_nonfinite.to_string());
+    put("shard_size_mb", config.shard_size_mb.to_string());
+    Ok(out)
+}
+
+/// A weight that is NaN or infinite, as the user should hear of it.
+pub(super) fn nonfinite(job: &Job, index: u64, value: f32) -> Error {
+    let rule = if value.is_nan() { "B53" } else { "B54" };
+    Error::Input(
+        lsb_format::Error::corruption(rule, format!("weight {index} is {value}"))
+            .in_file(job.file.as_str())
+            .in_tensor(job.facts.name.as_str())
+            .at(job.offset + index * job.facts.dtype.bits() / 8)
+            .advise("use --allow-nonfinite to keep such tensors raw, or --codec lossless"),
+    )
+}
+
+/// The report inside a finished package.
+pub(super) fn read_document(output: &Path) -> Result<Document> {
+    let path = output.join("report.json");
+    let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    serde_json::from_slice(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+}
+
+impl Job {
+    pub(super) fn report(
+        &self,
+        quantizer: &dyn Quantizer,
+        encoded: &Encoded,
+        notes: Vec<String>,
+    ) -> TensorReport {
+        TensorReport {
+            name: self.facts.name.clone(),
+            layer: self.layer_name.clone(),
+            shape: self.facts.shape.clone(),
+            dtype: self.facts.dtype,
+            codec: quantizer.id().to_owned(),
+            parameters: quantizer.parameters(),
+            weights: self.facts.matrix().weights(),
+            source_bytes: self.facts.bytes,
+            bytes: 0,
+            exact: encoded.exact,
+            distortion: encoded.distortion,
+            same_as: None,
+            notes,
+        }
+    }
+}
+
+impl Prepared {
+    pub(super) fn empty_reports(&self) -> Vec<Option<TensorReport>> {
+        self.jobs.iter().map(|_| None).collect()
+    }
+
+    /// Where the tensor stands in the processing order.
+    pub(super) fn position(&self, name: &str) -> Result<usize> {
+        self.jobs
+            .iter()
+            .position(|j| j.facts.name == name)
+            .ok_or_else(|| Error::Config(format!("the journal names an unknown tensor \"{name}\"")))
+    }
+
+    /// Adds the tensors that are stored with another one.
+    pub(super) fn complete_reports(&self, reports: Vec<Option<TensorReport>>) -> Result<Vec<TensorReport>> {
+        let mut out: Vec<TensorReport> = Vec::with_capacity(reports.len());
+        for (job, report) in self.jobs.iter().zip(reports) {
+            let report = match (report, job.facts.same_as) {
+                (Some(report), _) => report,
+                // A duplicate comes after the tensor it is stored with.
+                (None, Some(keeper)) => TensorReport {
+                    name: job.facts.name.clone(),
+                    layer: job.layer_name.clone(),
+                    bytes: 0,
+                    same_as: Some(self.jobs[keeper].facts.name.clone()),
+                    ..out[keeper].clone()
+                },
+                (None, None) => {
+                    return Err(Error::Config(format!("tensor \"{}\" was not processed", job.facts.name)));
+                }
+            };
+            out.push(report);
+        }
+        Ok(out)
+    }
+
+    /// The tensors of the package, in the order they are written.
+    pub(super) fn stored_tensors(&self) -> Vec<TensorPlan> {
+        self.jobs
+            .iter()
+            .map(|j| TensorPlan {
+                name: j.facts.name.clone(),
+                dtype: j.facts.dtype,
+                shape: j.facts.shape.clone(),
+                source_bytes: j.facts.bytes,
+                same_as: j.facts.same_as.map(|k| self.jobs[k].facts.name.clone()),
+            })
+            .collect()
+    }
+
+    /// The weight files, as the manifest lists them.
+    pub(super) fn source_files(&self) -> Vec<SourceFile> {
+        self.model
+            .files()
+            .iter()
+            .map(|f| SourceFile { file: f.name.clone(), bytes: f.bytes, header_blake3: f.header_blake3 })
+            .collect()
+    }
+
+    /// Copies every file that holds no weights.
+    pub(super) fn copy_files(&self, writer: &mut PackageWriter) -> Result<()> {
+        for file in self.model.other_files() {
+            let mut reader = File::open(&file.path).map_err(Error::io("open", &file.path))?;
+            // A source's own report or card gives way to the package's.
+            if !["lsb.json", "report.json", "README.md"].contains(&file.name.as_str()) {
+                writer.copy_file(&file.name, &mut reader)?;
+            }
+        }
+        Ok(())
+    }
+}
