@@ -21,4 +21,4 @@ pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
 pub use report::{CompressReport, LayerReport, TensorReport};
-pub use weights::{MemoryWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
+pub use weights::{MemoryWeights, ModelWeights, Scratch, TensorFacts, TensorWeights, WeightSource};

@@ -6,8 +6,10 @@
 
 mod cover;
 mod memory;
+mod model;
 
 pub use memory::MemoryWeights;
+pub use model::ModelWeights;
 
 use crate::Result;
 use lsb_format::{DType, Tiling};

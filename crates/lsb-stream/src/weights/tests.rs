@@ -2,6 +2,7 @@
 
 use super::cover::gather;
 use super::*;
+use lsb_format::TILE_WEIGHTS;
 use proptest::prelude::*;
 
 proptest! {
@@ -78,4 +79,65 @@ fn wrong_runs_buffers_types_and_numbers_are_errors() {
     assert!(MemoryWeights::new().with_f32("x", &[u64::MAX, 3], &[1.0]).is_err());
     assert!(MemoryWeights::new().with_f32("x", &[0, u64::MAX, u64::MAX, 3], &[]).is_err());
     assert!(source.clone().with_f32("a", &[1], &[1.0]).is_err());
+}
+
+/// A model of one file, written by hand.
+fn model_file(dir: &std::path::Path, tensors: &[(&str, DType, &[u64], Vec<u8>)]) -> std::path::PathBuf {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, dtype, shape, bytes) in tensors {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        let entry = serde_json::json!({"dtype": dtype.name(), "shape": shape, "data_offsets": offsets});
+        header.insert((*name).to_owned(), entry);
+        data.extend_from_slice(bytes);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let path = dir.join("model.safetensors");
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
+    std::fs::write(&path, file).unwrap();
+    path
+}
+
+#[test]
+fn a_model_reads_the_same_as_its_bytes_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    // More than one tile, so that reading goes through the buffer twice.
+    let (rows, cols) = (270u64, 1000u64);
+    let values: Vec<u8> =
+        (0..rows * cols).flat_map(|i| ((i * 40503) as u16 & 0xbfff).to_le_bytes()).collect();
+    let tensors: [(&str, DType, &[u64], Vec<u8>); 3] = [
+        ("model.layers.3.w", DType::BF16, &[rows, cols], values),
+        ("lm_head.empty", DType::F32, &[0, 3], vec![]),
+        ("ids", DType::I64, &[2], (0..16).collect()),
+    ];
+    let mut memory = MemoryWeights::new();
+    for (name, dtype, shape, bytes) in &tensors {
+        memory = memory.with(name, *dtype, shape, bytes.clone()).unwrap();
+    }
+    let model = crate::source::Model::open(&model_file(dir.path(), &tensors), &Default::default()).unwrap();
+    let model = ModelWeights::new(model);
+    let mut scratch = Scratch::default();
+    for facts in memory.tensors() {
+        let i = model.find(&facts.name).unwrap();
+        assert_eq!((model.tensors()[i].dtype, &model.tensors()[i].shape), (facts.dtype, &facts.shape));
+        let (a, b) = (model.open(i).unwrap(), memory.open(memory.find(&facts.name).unwrap()).unwrap());
+        let n = facts.weights();
+        for run in [0..n, 0..n / 2, n / 3..n, n..n] {
+            let len = (run.end - run.start) as usize;
+            let bytes = len * facts.dtype.bits() as usize / 8;
+            let (mut x, mut y) = (vec![0; bytes], vec![1; bytes]);
+            a.read_exact(run.clone(), &mut x, &mut scratch).unwrap();
+            b.read_exact(run.clone(), &mut y, &mut scratch).unwrap();
+            assert_eq!(x, y);
+            if facts.dtype.is_float() {
+                let (mut x, mut y) = (vec![0.0; len], vec![1.0; len]);
+                a.read_f32(run.clone(), &mut x, &mut scratch).unwrap();
+                b.read_f32(run, &mut y, &mut scratch).unwrap();
+                assert_eq!(x, y);
+            }
+            assert!(scratch.held_bytes() <= a.scratch_bytes().max(TILE_WEIGHTS * 2));
+        }
+        assert!(a.read_exact(0..n + 1, &mut [0], &mut scratch).is_err());
+    }
+    let w = &model.tensors()[model.find("model.layers.3.w").unwrap()];
+    assert_eq!((w.layer.as_str(), w.codec_id(), w.stored_bytes), ("layer 3", "none", rows * cols * 2));
 }
