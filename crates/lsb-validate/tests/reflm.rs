@@ -7,7 +7,7 @@ use std::path::Path;
 
 fn reflm() -> ModelWeights {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm");
-    ModelWeights::new(Model::open(&path, &Default::default()).unwrap())
+    ModelWeights::new(Model::open(&path, &Default::default()).expect("the fixture is a model"))
 }
 
 #[test]
