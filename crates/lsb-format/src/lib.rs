@@ -5,7 +5,9 @@
 //! input or output: every function takes bytes and returns records, or the other way round. It does not
 //! know what the integers mean, what a model is, or who owns the threads.
 
+pub mod bits;
 mod dtype;
+pub mod entropy;
 mod error;
 pub mod json;
 pub mod safetensors;
