@@ -30,6 +30,9 @@ pub fn encode_symbols(symbols: &[u8], out: &mut Vec<u8>) {
 /// `None` if there is nothing to code.
 fn encode_tables(symbols: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let counts = count(symbols);
+    if nearly_uniform(&counts, symbols.len() as u64) {
+        return None;
+    }
     match split_rare(&counts, symbols.len() as u64) {
         None => {
             let table = Table::from_counts(&counts)?;
@@ -68,6 +71,13 @@ fn count(symbols: &[u8]) -> [u64; 256] {
         parts[0][usize::from(s)] += 1;
     }
     std::array::from_fn(|s| parts.iter().map(|p| u64::from(p[s])).sum())
+}
+
+/// True where coding could save no more than about a thousandth: the chance that two symbols are equal is
+/// within 1 % of 1/256.
+fn nearly_uniform(counts: &[u64; 256], n: u64) -> bool {
+    let squares: u128 = counts.iter().map(|&c| u128::from(c) * u128::from(c)).sum();
+    squares * 256 * 100 <= u128::from(n) * u128::from(n) * 101
 }
 
 struct Split {
