@@ -7,6 +7,7 @@
 
 mod dtype;
 mod error;
+pub mod package;
 mod tiling;
 
 pub use dtype::DType;

@@ -4,5 +4,6 @@
 //! next work while the current one is computed, journals what is done, publishes by rename.
 
 mod error;
+pub mod store;
 
 pub use error::{Error, Result};
