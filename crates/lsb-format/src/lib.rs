@@ -12,6 +12,7 @@ mod error;
 pub mod json;
 pub mod safetensors;
 pub mod shard_index;
+pub mod package;
 mod tiling;
 
 pub use dtype::DType;
