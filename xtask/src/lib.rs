@@ -1,5 +1,6 @@
 //! Developer commands, as a library so that the fuzz targets call the same entry points as the stable mutator.
 
+pub mod checkpoint;
 pub mod fixtures;
 pub mod mutate;
 pub mod synth;

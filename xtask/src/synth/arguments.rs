@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use lsb_format::DType;
 use std::path::PathBuf;
 
 /// Options of `cargo xtask synth-model`.
@@ -72,12 +73,12 @@ impl Element {
         }
     }
 
-    /// The name in a safetensors header.
-    pub fn header_name(self) -> &'static str {
+    /// The type as safetensors headers name it.
+    pub fn dtype(self) -> DType {
         match self {
-            Element::Bf16 => "BF16",
-            Element::F16 => "F16",
-            Element::F32 => "F32",
+            Element::Bf16 => DType::BF16,
+            Element::F16 => DType::F16,
+            Element::F32 => DType::F32,
         }
     }
 

@@ -105,12 +105,8 @@ fn weights_have_the_statistics_of_trained_ones() {
     for v in &values {
         exponents[(v.to_bits() >> 23 & 255) as usize] += 1;
     }
-    let entropy: f64 = exponents
-        .iter()
-        .filter(|&&c| c > 0)
-        .map(|&c| f64::from(c) / n)
-        .map(|p| -p * p.log2())
-        .sum();
+    let entropy: f64 =
+        exponents.iter().filter(|&&c| c > 0).map(|&c| f64::from(c) / n).map(|p| -p * p.log2()).sum();
     assert!((2.4..2.9).contains(&entropy), "exponent entropy {entropy}");
 }
 

@@ -34,6 +34,20 @@ impl Fill {
     pub fn norm() -> Self {
         Fill { mean: 1.0, deviation: 0.08, spread: 0.0 }
     }
+
+    /// All bytes of one small tensor.
+    pub fn bytes(
+        self,
+        distribution: &Distribution,
+        seed: u64,
+        name: &str,
+        shape: &[u64],
+        element: Element,
+    ) -> Vec<u8> {
+        let mut out = vec![0; shape.iter().product::<u64>() as usize * element.size()];
+        Generator::new(distribution, seed, name, shape, self).write(0, element, &mut out);
+        out
+    }
 }
 
 /// Quantiles of the Student-t distribution with 5 degrees of freedom, scaled to variance one.

@@ -1,8 +1,9 @@
 //! Shards, index and JSON files of a Hugging Face checkpoint, streamed in little memory.
 
-use super::arguments::{Args, Element};
+use super::arguments::Args;
 use super::shape::TensorSpec;
 use super::weights::{BLOCK, Distribution, Generator};
+use crate::checkpoint;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
@@ -76,29 +77,12 @@ pub(super) fn split(
     shards
 }
 
-/// The header of a file that holds these tensors one after the other, length prefix included.
-pub(super) fn header(tensors: &[&TensorSpec], element: Element) -> Result<Vec<u8>> {
-    let mut map = Map::new();
-    map.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
-    let mut at = 0;
-    for tensor in tensors {
-        let end = at + tensor.elements() * element.size() as u64;
-        let entry =
-            json!({ "dtype": element.header_name(), "shape": tensor.shape, "data_offsets": [at, end] });
-        map.insert(tensor.name.clone(), entry);
-        at = end;
-    }
-    let mut json = serde_json::to_vec(&map)?;
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut out = (json.len() as u64).to_le_bytes().to_vec();
-    out.append(&mut json);
-    Ok(out)
-}
-
 fn write_shard(path: &Path, tensors: &[&TensorSpec], args: &Args, distribution: &Distribution) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let mut file = File::create(path).with_context(failed)?;
-    file.write_all(&header(tensors, args.dtype)?).with_context(failed)?;
+    let dtype = args.dtype.dtype();
+    let header = checkpoint::header(tensors.iter().map(|t| (t.name.as_str(), dtype, t.shape.as_slice())))?;
+    file.write_all(&header).with_context(failed)?;
     // One thread writes while the others fill the next buffer; buffers go round.
     thread::scope(|scope| {
         let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(1);
@@ -115,8 +99,7 @@ fn write_shard(path: &Path, tensors: &[&TensorSpec], args: &Args, distribution: 
             Ok(())
         });
         for tensor in tensors {
-            let generator =
-                Generator::new(distribution, args.seed, &tensor.name, &tensor.shape, tensor.fill);
+            let generator = Generator::new(distribution, args.seed, &tensor.name, &tensor.shape, tensor.fill);
             let total = tensor.elements() * args.dtype.size() as u64;
             let mut at = 0;
             while at < total {

@@ -17,7 +17,8 @@ pub(super) fn check_ids(tree: &Tree, ids: &[&str]) -> Vec<Violation> {
     ids.iter()
         .filter(missing)
         .map(|id| {
-            let message = format!("codec `{id}` is not explained: add what it does, its bytes and its figures");
+            let message =
+                format!("codec `{id}` is not explained: add what it does, its bytes and its figures");
             Violation::new(PAGE, 0, "codec-doc", message)
         })
         .collect()

@@ -32,8 +32,9 @@ fn check_size(tree: &Tree) -> Vec<Violation> {
     if total <= MAX_BYTES {
         return Vec::new();
     }
-    let message =
-        format!("all files together have {total} bytes, at most {MAX_BYTES}: generate large inputs in the test");
+    let message = format!(
+        "all files together have {total} bytes, at most {MAX_BYTES}: generate large inputs in the test"
+    );
     vec![Violation::new("fixtures", 0, "fixture-size", message)]
 }
 
@@ -48,7 +49,8 @@ fn check_explained(tree: &Tree) -> Vec<Violation> {
         let short = &path["fixtures/".len()..];
         let folders = short.match_indices('/').map(|(at, _)| &short[..=at]);
         if !folders.chain([short]).any(|name| readme.contains(&format!("`{name}`"))) {
-            let message = format!("`{short}` is not in {README}: say there how it was made, seed and licence");
+            let message =
+                format!("`{short}` is not in {README}: say there how it was made, seed and licence");
             out.push(Violation::new(path, 0, "fixture-readme", message));
         }
     }
@@ -73,9 +75,12 @@ fn check_frozen(tree: &Tree) -> Vec<Violation> {
     let mut out = Vec::new();
     for (path, hash) in &recorded {
         match tree.get(path) {
-            None => out.push(Violation::new(path, 0, "fixture-frozen", "a frozen fixture is missing: restore it")),
+            None => {
+                out.push(Violation::new(path, 0, "fixture-frozen", "a frozen fixture is missing: restore it"))
+            }
             Some(bytes) if blake3::hash(bytes).to_hex().as_str() != *hash => {
-                let message = "a frozen fixture has changed: restore it, and add the new bytes under a new name";
+                let message =
+                    "a frozen fixture has changed: restore it, and add the new bytes under a new name";
                 out.push(Violation::new(path, 0, "fixture-frozen", message));
             }
             Some(_) => {}
@@ -97,7 +102,9 @@ pub(super) fn blessed(tree: &Tree) -> String {
     for (path, bytes) in fixtures(tree).filter(|(path, _)| is_frozen(path)) {
         lines.entry(path.to_owned()).or_insert_with(|| blake3::hash(bytes).to_hex().to_string());
     }
-    let mut out = String::from("# BLAKE3 of every frozen fixture. Lines are added by `cargo xtask tidy --bless` and never edited.\n");
+    let mut out = String::from(
+        "# BLAKE3 of every frozen fixture. Lines are added by `cargo xtask tidy --bless` and never edited.\n",
+    );
     for (path, hash) in lines {
         out.push_str(&format!("{hash}  {path}\n"));
     }

@@ -69,7 +69,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
         }
     }
     for path in recorded.keys().filter(|path| !current.contains_key(**path)) {
-        let message = format!("locked and gone: bring {PAGE} up to date, then run `cargo xtask tidy --bless`");
+        let message =
+            format!("locked and gone: bring {PAGE} up to date, then run `cargo xtask tidy --bless`");
         out.push(Violation::new(path, 0, "format-lock", message));
     }
     out

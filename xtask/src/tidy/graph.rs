@@ -100,7 +100,8 @@ pub(super) fn check(graph: &Graph) -> Vec<Violation> {
             }
         }
         if rank(name).is_none() && path.starts_with("crates/") {
-            let message = format!("{name} has no place in the order of crates: add it to xtask/src/tidy/graph.rs");
+            let message =
+                format!("{name} has no place in the order of crates: add it to xtask/src/tidy/graph.rs");
             out.push(Violation::new(path, 0, "crate-arrow", message));
         }
         if WITHOUT_CANDLE.contains(&name.as_str())

@@ -37,7 +37,8 @@ fn is_test(path: &str) -> bool {
 fn check_length(path: &str, text: &str, out: &mut Vec<Violation>) {
     let lines = text.lines().count();
     if lines > MAX_LINES && !is_test(path) {
-        let message = format!("{lines} lines, at most {MAX_LINES}: split it by subject, or move tests to tests.rs");
+        let message =
+            format!("{lines} lines, at most {MAX_LINES}: split it by subject, or move tests to tests.rs");
         out.push(Violation::new(path, lines, "length", message));
     }
 }
@@ -47,12 +48,15 @@ fn check_name(path: &str, tree: &Tree, out: &mut Vec<Violation>) {
     let module = stem.strip_suffix("/mod").unwrap_or(stem);
     let name = module.rsplit('/').next().unwrap_or(module);
     if FORBIDDEN_MODULES.contains(&name) {
-        let message = format!("a module called `{name}` becomes the place for everything: name what it is about");
+        let message =
+            format!("a module called `{name}` becomes the place for everything: name what it is about");
         out.push(Violation::new(path, 0, "module-name", message));
     }
     if tree.get(&format!("{stem}/mod.rs")).is_some()
         || (!matches!(name, "lib" | "main" | "mod" | "tests")
-            && tree.files().any(|(other, _)| other.starts_with(&format!("{stem}/")) && other.ends_with(".rs")))
+            && tree
+                .files()
+                .any(|(other, _)| other.starts_with(&format!("{stem}/")) && other.ends_with(".rs")))
     {
         let message = format!("{name}.rs beside a folder {name}/: move it to {name}/mod.rs");
         out.push(Violation::new(path, 0, "module-file", message));
@@ -69,7 +73,8 @@ fn check_code(path: &str, text: &str, out: &mut Vec<Violation>) {
         for name in ["todo", "unimplemented", "dbg"] {
             let called = find_word(line, name).is_some_and(|at| line[at + name.len()..].starts_with('!'));
             if called {
-                let message = format!("{name}! in committed code: finish it, or return an error that says so");
+                let message =
+                    format!("{name}! in committed code: finish it, or return an error that says so");
                 out.push(Violation::new(path, i + 1, "unfinished", message));
             }
         }

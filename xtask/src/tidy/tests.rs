@@ -20,7 +20,10 @@ fn a_clean_file_breaks_nothing() {
 #[test]
 fn a_file_without_a_sentence_is_named_with_its_line() {
     let found = rust("crates/a/src/lib.rs", "fn main() {}\n");
-    assert_eq!(found[0].to_string().split(": ").take(2).collect::<Vec<_>>(), ["crates/a/src/lib.rs:1", "header"]);
+    assert_eq!(
+        found[0].to_string().split(": ").take(2).collect::<Vec<_>>(),
+        ["crates/a/src/lib.rs:1", "header"]
+    );
 }
 
 #[test]
@@ -112,7 +115,8 @@ fn wire_code_and_page_are_locked_together() {
     let lock = format_lock::blessed(&tree);
     let tree = tree.with("docs/format.lock", &lock);
     assert_eq!(format_lock::check(&tree), []);
-    let reworded = tree.clone().with(wire, "//! Better words.\nconst A: u8 = 1;\n#[cfg(test)]\nmod tests {}\n");
+    let reworded =
+        tree.clone().with(wire, "//! Better words.\nconst A: u8 = 1;\n#[cfg(test)]\nmod tests {}\n");
     assert_eq!(format_lock::check(&reworded), []);
     let changed = tree.clone().with(wire, "//! A.\nconst A: u8 = 2;\n");
     assert_eq!(format_lock::check(&changed)[0].file, wire);
