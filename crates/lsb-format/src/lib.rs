@@ -10,9 +10,9 @@ mod dtype;
 pub mod entropy;
 mod error;
 pub mod json;
+pub mod package;
 pub mod safetensors;
 pub mod shard_index;
-pub mod package;
 mod tiling;
 
 pub use dtype::DType;
