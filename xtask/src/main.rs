@@ -1,2 +1,38 @@
-//! Developer commands.
-fn main() {}
+//! `cargo xtask <command>`: parse the command line, call the command.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xtask::{fixtures, mutate, synth, tidy};
+
+// Every allocation of a mutation run is measured; the other commands do not notice.
+#[global_allocator]
+static ALLOCATOR: mutate::Watched = mutate::Watched;
+
+/// Developer commands of the lsb repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the crate arrows and the house rules.
+    Tidy(tidy::Args),
+    /// Regenerate every generated fixture, or check that none has changed.
+    Fixtures(fixtures::Args),
+    /// Write a model of a known shape with random heavy-tailed weights.
+    SynthModel(synth::Args),
+    /// Feed mutated inputs to every reader and decoder.
+    Mutate(mutate::Args),
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Tidy(args) => tidy::run(&args),
+        Command::Fixtures(args) => fixtures::run(&args),
+        Command::SynthModel(args) => synth::run(&args),
+        Command::Mutate(args) => mutate::run(&args),
+    }
+}

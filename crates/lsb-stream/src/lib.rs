@@ -12,6 +12,7 @@ mod observer;
 mod plan;
 mod report;
 pub mod source;
+pub mod store;
 pub mod weights;
 
 pub use budget::{Budget, Reservation};

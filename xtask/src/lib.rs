@@ -1,0 +1,16 @@
+//! Developer commands, as a library so that the fuzz targets call the same entry points as the stable mutator.
+
+pub mod checkpoint;
+pub mod fixtures;
+pub mod mutate;
+pub mod synth;
+pub mod tidy;
+
+use std::path::PathBuf;
+
+/// The root of the repository: the folder above this package.
+pub fn repository_root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}
