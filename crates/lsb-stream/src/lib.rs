@@ -22,4 +22,7 @@ pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
 pub use report::{CompressReport, LayerReport, TensorReport};
-pub use weights::{MemoryWeights, ModelWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
+pub use weights::{
+    MemoryWeights, ModelWeights, PackageWeights, Scratch, TensorFacts, TensorWeights, WeightSource,
+    open_weights,
+};
