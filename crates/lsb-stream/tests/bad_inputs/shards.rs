@@ -219,7 +219,9 @@ fn f21_files_that_change_while_in_use() {
     let model = folder.open().unwrap();
     std::fs::rename(folder.at(ONE), folder.at("old")).unwrap();
     folder.put(ONE, bytes_of(&[("a", 3), ("b", 4)]));
-    let lsb_stream::Error::Input(e) = model.read_at(0, 0, &mut [0; 8]).unwrap_err() else { panic!() };
+    let lsb_stream::Error::Input(e) = model.reader(0).unwrap().read_at(0, &mut [0; 2]).unwrap_err() else {
+        panic!()
+    };
     says_in(&e, ONE, "F21", Some("a"), None, &["replaced"]);
 }
 

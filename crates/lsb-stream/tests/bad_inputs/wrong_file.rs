@@ -163,7 +163,7 @@ fn b13_links_into_the_hubs_cache() {
     assert!(refused("org/tiny", &missing).contains("revision v2"));
     cache.put("models--org--tiny/refs/main", "../../../etc");
     let e = input(Model::open("org/tiny".as_ref(), &cached));
-    says_in(&e, "refs/main", "B65", None, None, &["in a subfolder or out"]);
+    says_in(&e, "refs/main", "B65", None, None, &["steps through"]);
 }
 
 /// A cache with one model, laid out as the Hub's library does.
