@@ -3,7 +3,7 @@
 use crate::metric::WeightError;
 use crate::validator::{Domain, Measurement, Observation, Validator};
 use lsb_quant::Distortion;
-use lsb_stream::CompressReport;
+use lsb_stream::{CompressReport, TensorReport};
 use serde::Serialize;
 
 /// Error figures of everything that was shown.
@@ -70,9 +70,10 @@ impl QualityValidator {
     }
 
     /// Takes the sums a monitored compression already made, so that its report can be judged without
-    /// reading the weights again.
+    /// reading the weights again. Exact tensors that hold NaN or infinity have no figures.
     pub fn of_compression(report: &CompressReport) -> Self {
-        let tensors = report.tensors.iter().filter_map(|t| {
+        let has_figures = |t: &&TensorReport| !t.exact || t.distortion.is_some_and(|d| d.sum_ee.is_finite());
+        let tensors = report.tensors.iter().filter(has_figures).filter_map(|t| {
             Some(Tensor {
                 name: t.name.clone(),
                 layer: t.layer.clone(),
@@ -182,5 +183,50 @@ impl Validator for QualityValidator {
             out.push(Measurement::new("worst_relative_error_percent", value, "%", name));
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compression_is_judged_from_its_report() {
+        let sums = |w: &[f32], q: &[f32]| serde_json::to_value(Distortion::measure(w, q)).unwrap();
+        let tensor = |name: &str, layer: &str, exact: bool, distortion: serde_json::Value| {
+            serde_json::json!({
+                "name": name, "layer": layer, "shape": [2], "dtype": "F32", "codec": if exact { "raw" } else { "rtn" },
+                "parameters": {}, "weights": 2, "source_bytes": 8, "bytes": 8, "exact": exact,
+                "distortion": distortion,
+            })
+        };
+        let report: CompressReport = serde_json::from_value(serde_json::json!({
+            "package": "p", "codec": "rtn", "parameters": {}, "source_bytes": 32, "package_bytes": 16, "weights": 8,
+            "seconds": 1.0, "peak_rss_bytes": 0, "bytes_read": 0, "resumed_tensors": 0, "already_done": false,
+            "budget_peak_bytes": 0, "budget_bytes": 0, "layers": [], "warnings": [],
+            "tensors": [
+                tensor("w", "layer 0", false, sums(&[1.0, 2.0], &[1.0, 1.5])),
+                tensor("norm", "layer 0", true, sums(&[4.0, 4.0], &[4.0, 4.0])),
+                tensor("head", "after layers", false, sums(&[0.0, 4.0], &[1.0, 4.0])),
+                tensor("ids", "after layers", true, serde_json::Value::Null),
+            ],
+        }))
+        .unwrap();
+        let mut judge = QualityValidator::of_compression(&report);
+        let figures = judge.report();
+        let names: Vec<_> = figures.tensors.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["w", "norm", "head"]);
+        let layers: Vec<_> = figures.layers.iter().map(|l| (l.layer.as_str(), l.error.weights)).collect();
+        assert_eq!(layers, [("layer 0", 4), ("after layers", 2)]);
+        // Signal 5 + 32 + 16, noise 0.25 + 1; without the exact tensor 21 over 1.25.
+        assert!((figures.model.weight_snr_db - 10.0 * (53.0f64 / 1.25).log10()).abs() < 1e-12);
+        assert!((figures.lossy.unwrap().weight_snr_db - 10.0 * (21.0f64 / 1.25).log10()).abs() < 1e-12);
+        // 25 %, 0 % and 12.5 % of the ranges.
+        assert!((figures.model.relative_error_percent - 12.5).abs() < 1e-12);
+        let worst = judge.finish().into_iter().find(|m| m.name == "worst_weight_snr_db").unwrap();
+        assert_eq!(worst.detail, "head");
+        let json = serde_json::to_value(judge.report()).unwrap();
+        assert_eq!(json["tensors"][1]["exact"], true);
+        assert!(json["tensors"][1]["weight_snr_db"].is_null());
     }
 }

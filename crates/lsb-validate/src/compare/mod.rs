@@ -39,8 +39,10 @@ pub struct Compare<'a> {
     decoded: &'a dyn WeightSource,
     budget: &'a Budget,
     validators: Vec<&'a mut dyn Validator>,
-    progress: Option<Box<dyn FnMut(Progress<'_>) + 'a>>,
+    progress: Option<Listener<'a>>,
 }
+
+type Listener<'a> = Box<dyn FnMut(Progress<'_>) + 'a>;
 
 /// How far a comparison is.
 #[derive(Clone, Copy, Debug)]
