@@ -4,6 +4,7 @@
 //! next work while the current one is computed, journals what is done, publishes by rename.
 
 mod error;
+pub mod package;
 pub mod store;
 
 pub use error::{Error, Result};
