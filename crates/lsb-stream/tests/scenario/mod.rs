@@ -22,11 +22,13 @@ pub struct Scenario {
     pub seed: u64,
     pub restart: bool,
     pub overwrite: bool,
+    /// Makes every tensor durable by itself, so that runs are also continued in the middle of a shard.
+    pub checkpoints: bool,
 }
 
 impl Scenario {
     pub const fn new(seed: u64) -> Self {
-        Scenario { seed, restart: false, overwrite: false }
+        Scenario { seed, restart: false, overwrite: false, checkpoints: false }
     }
 
     pub fn plan(&self) -> Vec<TensorPlan> {
@@ -79,6 +81,9 @@ impl Scenario {
         writer.add_file("1_Pooling/config.json", &mut &b"{\"pooling\":true}\n"[..], FileRole::Copied)?;
         while let Some(index) = writer.next_tensor() {
             self.write_tensor(&mut writer, index)?;
+            if self.checkpoints {
+                writer.checkpoint()?;
+            }
         }
         writer.add_file("config.json", &mut &b"{}\n"[..], FileRole::Copied)?;
         let predicted = writer.package_bytes(&[("report.json", 9)])?;
@@ -89,10 +94,7 @@ impl Scenario {
     }
 
     fn write_tensor(&self, writer: &mut PackageWriter, index: usize) -> Result<()> {
-        let plan = self.plan();
-        let shape = &plan[index].shape;
-        let (rows, cols) = if shape.len() == 1 { (1, shape[0]) } else { (shape[0], shape[1]) };
-        let tiling = Tiling::new(rows, cols, 16, 8, 1 + (index % 2) as u8)?;
+        let tiling = self.tiling(index);
         if index == 2 {
             // A first attempt with another codec, thrown away.
             writer.begin_tensor(index, tiling)?;
@@ -100,7 +102,7 @@ impl Scenario {
             writer.abort_tensor()?;
         }
         writer.begin_tensor(index, tiling)?;
-        for tile in self.tiles(&tiling, index as u64) {
+        for tile in self.all_tiles(index) {
             writer.push(&[tile])?;
         }
         let order = writer.finished().len();
@@ -117,8 +119,19 @@ impl Scenario {
         Ok(())
     }
 
+    fn tiling(&self, index: usize) -> Tiling {
+        let shape = &self.plan()[index].shape;
+        let (rows, cols) = if shape.len() == 1 { (1, shape[0]) } else { (shape[0], shape[1]) };
+        Tiling::new(rows, cols, 16, 8, 1 + (index % 2) as u8).unwrap()
+    }
+
+    /// The tiles of the tensor with this index in the plan.
+    pub fn all_tiles(&self, index: usize) -> Vec<EncodedTile> {
+        self.tiles(&self.tiling(index), index as u64)
+    }
+
     /// Opaque tiles: pseudo-random bytes of lengths that differ.
-    pub fn tiles(&self, tiling: &Tiling, salt: u64) -> Vec<EncodedTile> {
+    fn tiles(&self, tiling: &Tiling, salt: u64) -> Vec<EncodedTile> {
         let mut state = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(salt) | 1;
         let mut next = move || {
             state ^= state << 13;
