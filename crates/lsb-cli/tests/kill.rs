@@ -19,7 +19,15 @@ fn killed_runs_resume_to_the_same_bytes() {
     let args = |out: &std::path::Path| {
         let out = out.to_str().unwrap().to_owned();
         let model = model.to_str().unwrap().to_owned();
-        [model, "-o".into(), out, "--codec".into(), "outlier-binary".into(), "--shard-size".into(), "10MB".into()]
+        [
+            model,
+            "-o".into(),
+            out,
+            "--codec".into(),
+            "outlier-binary".into(),
+            "--shard-size".into(),
+            "10MB".into(),
+        ]
     };
     let start = Instant::now();
     let plain = args(&undisturbed);

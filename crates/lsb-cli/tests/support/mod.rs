@@ -49,7 +49,8 @@ pub fn bell(seed: u64, n: usize) -> Vec<u8> {
 /// Writes a model of three shards with `layers` layers of `width` x `width` matrices.
 pub fn sharded_model(dir: &Path, layers: usize, width: usize) {
     std::fs::create_dir_all(dir).unwrap();
-    let mut tensors: Vec<(String, Vec<usize>)> = vec![("model.embed_tokens.weight".into(), vec![2 * width, width])];
+    let mut tensors: Vec<(String, Vec<usize>)> =
+        vec![("model.embed_tokens.weight".into(), vec![2 * width, width])];
     for l in 0..layers {
         for name in ["self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"] {
             tensors.push((format!("model.layers.{l}.{name}.weight"), vec![width, width]));

@@ -27,8 +27,15 @@ fn nothing(_: &mut [u8]) {}
 
 /// What an error of the format is called: its rule and the words of its message without the numbers and names.
 fn class(error: &lsb_format::Error) -> String {
-    let words: Vec<_> =
-        error.message().split(' ').filter(|w| w.bytes().all(|b| b.is_ascii_lowercase())).take(4).collect();
+    // Names come from the input and stand in quotes: what is between them says nothing about the code.
+    let words: Vec<_> = error
+        .message()
+        .split('"')
+        .step_by(2)
+        .flat_map(|part| part.split(' '))
+        .filter(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase()))
+        .take(4)
+        .collect();
     format!("{} {}", error.rule(), words.join(" "))
 }
 
