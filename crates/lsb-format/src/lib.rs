@@ -5,9 +5,12 @@
 //! input or output: every function takes bytes and returns records, or the other way round. It does not
 //! know what the integers mean, what a model is, or who owns the threads.
 
+pub mod bits;
 mod dtype;
+pub mod entropy;
 mod error;
 pub mod json;
+pub mod package;
 pub mod safetensors;
 pub mod shard_index;
 mod tiling;

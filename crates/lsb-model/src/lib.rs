@@ -1,1 +1,16 @@
-//! lsb-model
+//! What a model is: its architecture, its sizes, and what each tensor is for.
+//!
+//! Reads `config.json` without trusting it, checks it against the tensors that are there, and names the role of
+//! each tensor. Nothing here runs a model or reads its weights.
+
+mod architecture;
+mod check;
+mod config;
+mod fields;
+mod role;
+#[cfg(test)]
+mod tests;
+
+pub use architecture::Architecture;
+pub use config::{Experts, ModelConfig, Rope, RopeScaling, Sizes};
+pub use role::{ExpertPart, Role, role_of};

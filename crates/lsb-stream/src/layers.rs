@@ -1,5 +1,7 @@
 //! Which layer a tensor belongs to, from its name, and the order in which layers are worked on.
 
+use std::fmt;
+
 /// A part of a model, in the order in which data flows through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerId {
@@ -9,6 +11,17 @@ pub enum LayerId {
     Layer(u32),
     /// The final norm, the head, and what else follows the last layer.
     After,
+}
+
+/// `before layers`, `layer 3`, `after layers`.
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LayerId::Before => f.write_str("before layers"),
+            LayerId::Layer(n) => write!(f, "layer {n}"),
+            LayerId::After => f.write_str("after layers"),
+        }
+    }
 }
 
 /// Knows the layer of a tensor.

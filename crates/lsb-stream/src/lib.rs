@@ -12,6 +12,8 @@ mod observer;
 mod plan;
 mod report;
 pub mod source;
+pub mod store;
+pub mod weights;
 
 pub use budget::{Budget, Reservation};
 pub use config::{CompressConfig, Rule, Target};
@@ -20,3 +22,4 @@ pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
 pub use report::{CompressReport, LayerReport, TensorReport};
+pub use weights::{MemoryWeights, ModelWeights, Scratch, TensorFacts, TensorWeights, WeightSource};

@@ -272,14 +272,13 @@ impl<'a> Reader<'a> {
     }
 
     fn not_finite(&mut self) -> Error {
-        let word: String =
-            self.text[self.pos..].chars().take_while(char::is_ascii_alphabetic).take(8).collect();
-        let what = if matches!(word.as_str(), "NaN" | "Infinity") {
-            format!("{word} is not a JSON number")
-        } else {
-            return self.unexpected("a value");
-        };
-        Error::corruption(self.rules.number, what).at(self.here())
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        match ["NaN", "Infinity"].iter().find(|word| rest.starts_with(**word)) {
+            Some(word) => {
+                Error::corruption(self.rules.number, format!("{word} is not a JSON number")).at(self.here())
+            }
+            None => self.unexpected("a value"),
+        }
     }
 
     fn open(&mut self, bracket: u8, what: &str) -> Result<()> {
@@ -330,30 +329,31 @@ impl<'a> Reader<'a> {
             Some(b't') => '\t',
             Some(b'u') => {
                 self.pos += 1;
-                let lone =
-                    || Error::corruption(self.rules.surrogate, "half a surrogate pair in a string").at(at);
-                let lone = lone();
-                let first = self.hex4()?;
-                let code = match first {
-                    0xd800..=0xdbff => {
-                        if !self.rest().starts_with(b"\\u") {
-                            return Err(lone);
-                        }
-                        self.pos += 2;
-                        let second = self.hex4()?;
-                        if !(0xdc00..=0xdfff).contains(&second) {
-                            return Err(lone);
-                        }
-                        0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)
-                    }
-                    other => other,
-                };
-                return char::from_u32(code).ok_or(lone);
+                return self.code_point(at);
             }
             _ => return Err(self.unexpected("an escape sequence")),
         };
         self.pos += 1;
         Ok(c)
+    }
+
+    /// Reads the digits of a `\u` escape that began at `at`, and of its other half where it is one of a pair.
+    fn code_point(&mut self, at: u64) -> Result<char> {
+        let lone = Error::corruption(self.rules.surrogate, "half a surrogate pair in a string").at(at);
+        let first = self.hex4()?;
+        if !(0xd800..=0xdbff).contains(&first) {
+            return char::from_u32(first).ok_or(lone);
+        }
+        if !self.rest().starts_with(b"\u") {
+            return Err(lone);
+        }
+        self.pos += 2;
+        match self.hex4()? {
+            second @ 0xdc00..=0xdfff => {
+                char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)).ok_or(lone)
+            }
+            _ => Err(lone),
+        }
     }
 
     fn hex4(&mut self) -> Result<u32> {

@@ -178,7 +178,7 @@ impl LoopCompressor {
         let items = work.iter().map(|&i| prepared.jobs[i].item.clone()).collect();
         let working = prepared.budget.reserve(prepared.working_bytes, "working memory")?;
         let mut manager = StreamingManager::new(
-            Arc::clone(&prepared.model) as _,
+            Arc::clone(&prepared.input) as _,
             items,
             prepared.budget.clone(),
             ManagerOptions {
@@ -232,7 +232,7 @@ impl LoopCompressor {
         };
         drop(working);
 
-        prepared.model.ensure_unchanged()?;
+        prepared.input.model.ensure_unchanged()?;
         let tensors = prepared.complete_reports(reports)?;
         let (codec, parameters) = card::main_codec(&tensors);
         warnings.splice(0..0, prepared.plan.warnings.iter().cloned());
@@ -251,7 +251,7 @@ impl LoopCompressor {
         let published = writer.publish()?;
         let mut report = finish_report(prepared, document);
         report.package_bytes = published.package_bytes;
-        report.bytes_read = prepared.model.bytes_read();
+        report.bytes_read = prepared.input.bytes_read();
         report.resumed_tensors = resumed;
         Ok(report)
     }

@@ -3,17 +3,19 @@
 use super::card::Document;
 use super::engine::Encoded;
 use crate::layers::{LayerId, layer_of};
-use crate::manager::WorkItem;
-use crate::package::{Fingerprint, PackageWriter, SourceFile, TensorPlan};
+use crate::manager::{TensorBytes, WorkItem};
+use crate::package::{PackageWriter, TensorPlan};
 use crate::plan::assign::{self, Assignment, FIXED_BYTES, TensorFacts, record_bytes, stored};
 use crate::plan::{Plan, PlannedTensor};
 use crate::report::TensorReport;
 use crate::source::{Model, OpenOptions, find_duplicates};
 use crate::{Budget, CompressConfig, Error, Result};
+use lsb_format::package::{Digest, Fingerprint, SourceFile};
 use lsb_quant::{Quantizer, Registry};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One tensor with its decisions, in processing order.
 #[derive(Debug)]
@@ -28,10 +30,30 @@ pub(super) struct Job {
     offset: u64,
 }
 
+/// The model being read, and how many bytes of weights were.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) model: Model,
+    read: AtomicU64,
+}
+
+impl Input {
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+}
+
+impl TensorBytes for Input {
+    fn read(&self, tensor: usize, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.read.fetch_add(out.len() as u64, Ordering::Relaxed);
+        self.model.reader(tensor)?.read_at(offset, out)
+    }
+}
+
 /// A compression ready to run.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) model: Arc<Model>,
+    pub(super) input: Arc<Input>,
     pub(super) output: PathBuf,
     pub(super) jobs: Vec<Job>,
     pub(super) plan: Plan,
@@ -56,7 +78,8 @@ pub(super) fn prepare(
         path,
         &OpenOptions { max_header_bytes: config.max_header_mb * 1_000_000, strict: config.strict, ..Default::default() },
     )?;
-    let output = config.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}-lsb", model.name())));
+    let short = model.name().rsplit('/').next().unwrap_or("model");
+    let output = config.output.clone().unwrap_or_else(|| PathBuf::from(format!("{short}-lsb")));
     refuse_overlap(&model, path, &output)?;
 
     let order = processing_order(&model);
@@ -87,7 +110,7 @@ pub(super) fn prepare(
     let plan = describe(&model, &jobs, source_bytes, config, &memory);
     let fingerprint = fingerprint(&model, &jobs, config)?;
     Ok(Prepared {
-        model: Arc::new(model),
+        input: Arc::new(Input { model, read: AtomicU64::new(0) }),
         output,
         jobs,
         plan,
@@ -144,7 +167,7 @@ fn jobs(
         let source = &model.tensors()[tensor];
         out.push(Job {
             item: WorkItem { tensor, layer, dtype: facts.dtype, tiling },
-            layer_name: id.to_string(),
+            layer_name: layer_name(id),
             stored: at,
             file: model.files()[source.file].name.clone(),
             offset: source.offset,
@@ -153,6 +176,14 @@ fn jobs(
         });
     }
     Ok(out)
+}
+
+fn layer_name(id: LayerId) -> String {
+    match id {
+        LayerId::Before => "before layers".into(),
+        LayerId::Layer(n) => format!("layer {n}"),
+        LayerId::After => "after layers".into(),
+    }
 }
 
 /// Refuses to write into, or over, what is being read.
@@ -167,8 +198,9 @@ fn refuse_overlap(model: &Model, path: &Path, output: &Path) -> Result<()> {
     };
     // The output may not exist yet: compare the nearest ancestor that does.
     let full = std::path::absolute(output).map_err(Error::io("resolve", output))?;
-    let source = std::fs::canonicalize(model.root()).or_else(|_| std::path::absolute(path));
-    let source = source.map_err(Error::io("resolve", path))?;
+    // A lone file's folder may hold outputs; a model's folder may not.
+    let root = if path.is_file() { path } else { model.files().first().map_or(path, |f| folder(&f.path)) };
+    let source = std::fs::canonicalize(root).map_err(Error::io("resolve", root))?;
     let mut existing = full.as_path();
     let mut rest = PathBuf::new();
     let resolved = loop {
@@ -184,6 +216,10 @@ fn refuse_overlap(model: &Model, path: &Path, output: &Path) -> Result<()> {
         }
     };
     if source.is_dir() && resolved.starts_with(&source) || resolved == source { refuse() } else { Ok(()) }
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// How memory is shared between weights and work.
@@ -312,9 +348,7 @@ fn describe(
 /// Everything that decides the bytes of the package.
 fn fingerprint(model: &Model, jobs: &[Job], config: &CompressConfig) -> Result<Fingerprint> {
     let mut out = Fingerprint::new();
-    let mut put = |name: &str, value: String| {
-        out.insert(name.to_owned(), value);
-    };
+    let mut put = |name: &str, value: String| out.set(name, value);
     put("tool", format!("lsb {}", env!("CARGO_PKG_VERSION")));
     put("algorithm", ALGORITHM_REVISION.into());
     for file in model.files() {
@@ -440,16 +474,17 @@ impl Prepared {
 
     /// The weight files, as the manifest lists them.
     pub(super) fn source_files(&self) -> Vec<SourceFile> {
-        self.model
+        self.input
+            .model
             .files()
             .iter()
-            .map(|f| SourceFile { file: f.name.clone(), bytes: f.bytes, header_blake3: f.header_blake3 })
+            .map(|f| SourceFile { file: f.name.clone(), bytes: f.bytes, header_blake3: Digest::from_blake3(&blake3::Hash::from_bytes(f.header_blake3)) })
             .collect()
     }
 
     /// Copies every file that holds no weights.
     pub(super) fn copy_files(&self, writer: &mut PackageWriter) -> Result<()> {
-        for file in self.model.other_files() {
+        for file in self.input.model.other_files() {
             let mut reader = File::open(&file.path).map_err(Error::io("open", &file.path))?;
             // A source's own report or card gives way to the package's.
             if !["lsb.json", "report.json", "README.md"].contains(&file.name.as_str()) {

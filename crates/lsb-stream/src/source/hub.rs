@@ -55,8 +55,10 @@ pub(super) fn resolve(given: &Path, cache: Option<&Path>, revision: Option<&str>
 
 /// The repository folder in whose `snapshots/` a path is, if it is in one.
 pub(super) fn repository_of(path: &Path) -> Option<PathBuf> {
-    let path = path.canonicalize().ok()?;
-    let dir = if path.is_dir() { path.as_path() } else { path.parent()? };
+    // A file in a snapshot is a link to a blob elsewhere: its folder is asked, not its target.
+    let dir = if path.is_dir() { path } else { path.parent()? };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let dir = dir.canonicalize().ok()?;
     let snapshots = dir.parent()?;
     (snapshots.file_name()? == "snapshots").then(|| snapshots.parent().map(Path::to_owned))?
 }

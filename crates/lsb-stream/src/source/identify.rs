@@ -8,7 +8,8 @@ pub(super) const MARK_LEN: usize = 512;
 /// True where byte 8 begins a header's JSON. Marks of other formats may also be small header lengths, so they
 /// are looked for only where this is false.
 pub(super) fn begins_like_safetensors(start: &[u8]) -> bool {
-    start.get(8..).is_some_and(|json| json.trim_ascii_start().first().is_none_or(|&b| b == b'{'))
+    let json = start.get(8..).unwrap_or(&[]);
+    !json.is_empty() && json.trim_ascii_start().first().is_none_or(|&b| b == b'{')
 }
 
 /// Names the other kind of file that begins with `start`, in the words of an error.

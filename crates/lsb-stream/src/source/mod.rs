@@ -210,8 +210,10 @@ impl Model {
     /// `F21` if the file changed since the model was opened, [`Error::Io`] if the disk fails; both name the
     /// file, the offset and the tensor there.
     pub fn read_at(&self, file: usize, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let (handle, path, name) = self.handles.get(file)?;
-        let result = file::read_exact_at(&handle, offset, buffer, path, name);
+        let result = self
+            .handles
+            .get(file)
+            .and_then(|(handle, path, name)| file::read_exact_at(&handle, offset, buffer, path, name));
         result.map_err(|error| match (error, self.tensor_at(file, offset)) {
             (Error::Input(e), Some(tensor)) => Error::Input(e.in_tensor(&tensor.name)),
             (Error::Io { action, path, source }, Some(tensor)) => {

@@ -1,0 +1,166 @@
+//! Bit packing: integers of a fixed width, signs, and base-3 digits.
+//!
+//! Everything is little-endian: value `i` of width `w` occupies bits `i*w .. (i+1)*w` of the bytes, lowest
+//! first. Bits behind the last value are zero, and readers insist on it.
+
+mod trits;
+
+pub use trits::{pack_trits, trits_len, unpack_trits};
+
+use crate::{Error, Result};
+
+/// Bytes of `count` values of `width` bits.
+pub fn packed_len(width: u32, count: usize) -> usize {
+    (count * width as usize).div_ceil(8)
+}
+
+/// Appends `values`, `width` bits each (0 to 32). Higher bits of a value are dropped.
+pub fn pack<T: Copy + Into<u32>>(values: &[T], width: u32, out: &mut Vec<u8>) {
+    debug_assert!(width <= 32);
+    let mask = (1u64 << width) - 1;
+    out.reserve(packed_len(width, values.len()));
+    let (mut acc, mut held) = (0u64, 0);
+    for &v in values {
+        acc |= (u64::from(v.into()) & mask) << held;
+        held += width;
+        if held >= 32 {
+            out.extend_from_slice(&(acc as u32).to_le_bytes());
+            acc >>= 32;
+            held -= 32;
+        }
+    }
+    while held > 0 {
+        out.push(acc as u8);
+        acc >>= 8;
+        held = held.saturating_sub(8);
+    }
+}
+
+/// Appends to `out` the `count` values of `width` bits (0 to 32) that all of `bytes` hold.
+///
+/// # Errors
+/// If the length is not [`packed_len`], or a bit behind the last value is set.
+pub fn unpack(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) -> Result<()> {
+    check_len(bytes, width, count)?;
+    let mask = (1u64 << width) - 1;
+    out.reserve(count);
+    let mut next = bytes.iter();
+    let (mut acc, mut held) = (0u64, 0);
+    for _ in 0..count {
+        while held < width {
+            acc |= u64::from(next.next().copied().unwrap_or(0)) << held;
+            held += 8;
+        }
+        out.push((acc & mask) as u32);
+        acc >>= width;
+        held -= width;
+    }
+    Ok(())
+}
+
+/// As [`unpack`], for widths of 1 to 8 into bytes.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_bytes(bytes: &[u8], width: u32, out: &mut [u8]) -> Result<()> {
+    check_len(bytes, width, out.len())?;
+    debug_assert!((1..=8).contains(&width));
+    let mask = (1u64 << width) - 1;
+    // Eight values are `width` whole bytes.
+    let (groups, rest) = out.as_chunks_mut::<8>();
+    let mut from = bytes.chunks(width as usize);
+    for group in groups {
+        let mut word = [0u8; 8];
+        if let Some(chunk) = from.next() {
+            word[..chunk.len()].copy_from_slice(chunk);
+        }
+        let word = u64::from_le_bytes(word);
+        for (i, v) in group.iter_mut().enumerate() {
+            *v = (word >> (i as u32 * width) & mask) as u8;
+        }
+    }
+    let mut word = [0u8; 8];
+    if let Some(chunk) = from.next() {
+        word[..chunk.len()].copy_from_slice(chunk);
+    }
+    let word = u64::from_le_bytes(word);
+    for (i, v) in rest.iter_mut().enumerate() {
+        *v = (word >> (i as u32 * width) & mask) as u8;
+    }
+    Ok(())
+}
+
+/// Checks the length of packed values, and that the bits behind the last one are zero.
+///
+/// # Errors
+/// If either is not so.
+pub fn check_len(bytes: &[u8], width: u32, count: usize) -> Result<()> {
+    let expected = packed_len(width, count);
+    if bytes.len() != expected {
+        let message = format!("{count} values of {width} bits take {expected} bytes, not {}", bytes.len());
+        return Err(Error::corruption("P24", message));
+    }
+    let used = (count * width as usize) % 8;
+    if used > 0 && bytes.last().is_some_and(|b| b >> used != 0) {
+        return Err(Error::corruption("P24", "bits behind the last packed value are set"));
+    }
+    Ok(())
+}
+
+/// Appends one bit per value, 1 where `negative` says so.
+pub fn pack_signs<T: Copy>(values: &[T], negative: impl Fn(T) -> bool, out: &mut Vec<u8>) {
+    out.reserve(values.len().div_ceil(8));
+    let (groups, rest) = values.as_chunks::<8>();
+    let byte = |group: &[T]| group.iter().enumerate().fold(0u8, |b, (i, &v)| b | u8::from(negative(v)) << i);
+    out.extend(groups.iter().map(|g| byte(g)));
+    if !rest.is_empty() {
+        out.push(byte(rest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn prop_roundtrip_is_identity(width in 0u32..=32, values in prop::collection::vec(any::<u32>(), 0..200)) {
+            let values: Vec<u32> = values.iter().map(|v| (u64::from(*v) & ((1u64 << width) - 1)) as u32).collect();
+            let mut bytes = vec![7];
+            pack(&values, width, &mut bytes);
+            prop_assert_eq!(bytes.len() - 1, packed_len(width, values.len()));
+            let mut back = Vec::new();
+            unpack(&bytes[1..], width, values.len(), &mut back).unwrap();
+            prop_assert_eq!(&back, &values);
+            if (1..=8).contains(&width) {
+                let mut narrow = vec![0xee; values.len()];
+                unpack_bytes(&bytes[1..], width, &mut narrow).unwrap();
+                prop_assert!(narrow.iter().map(|&b| u32::from(b)).eq(values.iter().copied()));
+            }
+        }
+
+        #[test]
+        fn prop_spare_bits_and_wrong_lengths_are_refused(width in 1u32..=8, n in 1usize..40) {
+            let values = vec![0u32; n];
+            let mut bytes = Vec::new();
+            pack(&values, width, &mut bytes);
+            let mut out = Vec::new();
+            prop_assert!(unpack(&bytes[1..], width, n, &mut out).is_err());
+            if !(n * width as usize).is_multiple_of(8) {
+                *bytes.last_mut().unwrap() = 0x80;
+                prop_assert!(unpack(&bytes, width, n, &mut out).is_err());
+            }
+        }
+
+        #[test]
+        fn prop_signs_match_one_bit_packing(values in prop::collection::vec(any::<i8>(), 0..100)) {
+            let mut signs = Vec::new();
+            pack_signs(&values, |v| v < 0, &mut signs);
+            let mut bits = Vec::new();
+            let ones: Vec<u32> = values.iter().map(|&v| u32::from(v < 0)).collect();
+            pack(&ones, 1, &mut bits);
+            prop_assert_eq!(signs, bits);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Increasing positions below a bound, such as the outliers of a tile.
+//!
+//! Gaps between neighbours are cut into a low part of `k` raw bits and a high part that is entropy-coded;
+//! high parts of 255 and more are written as 255 and continued. Layout: `u8` kind; kind 0: every position in
+//! `ceil(log2 bound)` bits. Kinds 1 and 2: `u8` k, `u32` number of coded symbols, the low parts packed, then
+//! the run of high parts, with the table that follows from count and bound (kind 1) or a table in front
+//! (kind 2). Random positions cost their entropy; positions that cluster cost less.
+
+use super::run::{SingleTable, decode_run, encode_run};
+use super::table::Table;
+use crate::bits;
+use crate::{Error, Result};
+
+const PACKED: u8 = 0;
+const GEOMETRIC: u8 = 1;
+const COUNTED: u8 = 2;
+
+/// The high part that continues in the next symbol.
+const MORE: u32 = 255;
+
+/// Below this many positions, states and tables cost more than entropy coding saves.
+const FEW: usize = 24;
+
+/// A table of its own is only tried above this many positions.
+const MANY: usize = 1024;
+
+/// Appends the coded form of `positions`, which are strictly increasing and below `bound`.
+///
+/// # Errors
+/// If they are not.
+pub fn encode_positions(positions: &[u32], bound: u32, out: &mut Vec<u8>) -> Result<()> {
+    let increasing = positions.windows(2).all(|w| w[0] < w[1]);
+    if !increasing || positions.last().is_some_and(|&p| p >= bound) {
+        return Err(Error::argument("positions must increase and stay below their bound"));
+    }
+    if positions.is_empty() {
+        return Ok(());
+    }
+    let mut packed = vec![PACKED];
+    bits::pack(positions, position_bits(bound), &mut packed);
+    if positions.len() < FEW {
+        out.extend_from_slice(&packed);
+        return Ok(());
+    }
+
+    let k = low_bits(positions.len(), bound);
+    let (mut low, mut high) = (Vec::with_capacity(positions.len()), Vec::with_capacity(positions.len() + 64));
+    let mut next = 0;
+    for &p in positions {
+        let gap = p - next;
+        next = p + 1;
+        low.push(gap & ((1 << k) - 1));
+        let mut rest = gap >> k;
+        while rest >= MORE {
+            high.push(MORE as u8);
+            rest -= MORE;
+        }
+        high.push(rest as u8);
+    }
+    let form = |kind: u8, table: &Table| -> Result<Vec<u8>> {
+        let mut form = vec![kind, k as u8];
+        form.extend_from_slice(&(high.len() as u32).to_le_bytes());
+        bits::pack(&low, k, &mut form);
+        if kind == COUNTED {
+            table.write(&mut form);
+        }
+        encode_run(&high, &[table], |_| 0, &mut form)?;
+        Ok(form)
+    };
+    let mut best = form(GEOMETRIC, &geometric_table(positions.len(), bound, k))?;
+    if positions.len() > MANY {
+        let mut counts = [0u64; 256];
+        high.iter().for_each(|&s| counts[usize::from(s)] += 1);
+        if let Some(table) = Table::from_counts(&counts) {
+            let counted = form(COUNTED, &table)?;
+            if counted.len() < best.len() {
+                best = counted;
+            }
+        }
+    }
+    out.extend_from_slice(if packed.len() <= best.len() { &packed } else { &best });
+    Ok(())
+}
+
+/// Decodes `count` positions below `bound` from all of `bytes` into `out`, which is cleared first.
+///
+/// # Errors
+/// If the bytes are not what [`encode_positions`] writes for such positions.
+pub fn decode_positions(bytes: &[u8], bound: u32, count: usize, out: &mut Vec<u32>) -> Result<()> {
+    let bad = |what: &str| Error::corruption("P23", format!("coded positions: {what}"));
+    out.clear();
+    if count == 0 {
+        return if bytes.is_empty() { Ok(()) } else { Err(bad("bytes where there are no positions")) };
+    }
+    if count > bound as usize {
+        return Err(bad("more positions than places"));
+    }
+    let (&kind, rest) = bytes.split_first().ok_or_else(|| bad("empty"))?;
+    if kind == PACKED {
+        bits::unpack(rest, position_bits(bound), count, out)?;
+        if out.windows(2).any(|w| w[0] >= w[1]) || out.last().is_some_and(|&p| p >= bound) {
+            out.clear();
+            return Err(bad("not increasing, or out of bounds"));
+        }
+        return Ok(());
+    }
+    let (&k, rest) = rest.split_first().ok_or_else(|| bad("cut short"))?;
+    let k = u32::from(k);
+    if kind > COUNTED || k != low_bits(count, bound) {
+        return Err(bad("unknown kind"));
+    }
+    let (n, rest) = rest.split_first_chunk::<4>().ok_or_else(|| bad("cut short"))?;
+    let n = u32::from_le_bytes(*n) as usize;
+    // Each continuation stands for 255 << k places.
+    if n < count || n - count > (bound / (MORE << k)) as usize {
+        return Err(bad("an impossible number of symbols"));
+    }
+    let (low_bytes, rest) =
+        rest.split_at_checked(bits::packed_len(k, count)).ok_or_else(|| bad("cut short"))?;
+    let mut low = Vec::new();
+    bits::unpack(low_bytes, k, count, &mut low)?;
+    let (table, rest) = if kind == COUNTED {
+        let (table, used) = Table::read(rest)?;
+        (table, &rest[used..])
+    } else {
+        (geometric_table(count, bound, k), rest)
+    };
+    let mut high = vec![0; n];
+    decode_run(rest, &[table.decoder()], &mut SingleTable, &mut high)?;
+
+    out.reserve(count);
+    let (mut next, mut sum) = (0u64, 0u64);
+    for &symbol in &high {
+        sum += u64::from(symbol);
+        if u32::from(symbol) == MORE {
+            continue;
+        }
+        let Some(&low) = low.get(out.len()) else {
+            out.clear();
+            return Err(bad("too many positions"));
+        };
+        let position = next + (sum << k | u64::from(low));
+        if position >= u64::from(bound) {
+            out.clear();
+            return Err(bad("a position out of bounds"));
+        }
+        out.push(position as u32);
+        next = position + 1;
+        sum = 0;
+    }
+    if out.len() != count {
+        out.clear();
+        return Err(bad("too few positions"));
+    }
+    Ok(())
+}
+
+/// Bits of one position.
+fn position_bits(bound: u32) -> u32 {
+    32 - bound.saturating_sub(1).leading_zeros()
+}
+
+/// Raw bits per gap: the high parts keep a mean of 24 to 48, where raw low bits waste next to nothing and
+/// continuations are rare.
+fn low_bits(count: usize, bound: u32) -> u32 {
+    let mean = u64::from(bound) / (count as u64).max(1);
+    (64 - (mean / 24).leading_zeros()).saturating_sub(1)
+}
+
+/// The table of high parts of random gaps: falling by a constant factor, in fixed point so that every
+/// machine makes the same.
+fn geometric_table(count: usize, bound: u32, k: u32) -> Table {
+    const ONE: u64 = 1 << 32;
+    // Probability of no position at one place, then at 2^k places.
+    let mut ratio = ONE - (ONE / u64::from(bound.max(1))).saturating_mul(count as u64).min(ONE - 1);
+    for _ in 0..k {
+        ratio = ratio * ratio >> 32;
+    }
+    let mut counts = [0u64; 256];
+    let mut left = ONE;
+    for c in &mut counts[..255] {
+        let kept = left * ratio >> 32;
+        // At least 1: every symbol must stay codable.
+        *c = (left - kept).max(1);
+        left = kept;
+    }
+    counts[255] = left.max(1);
+    Table::from_counts(&counts).expect("every count is at least 1")
+}

@@ -1,0 +1,104 @@
+//! `raw`: the original bytes, untouched. For norms, biases, integers, and whatever a rule excludes.
+
+use crate::{
+    CodecEntry, EncodedTile, Error, Estimate, MatrixInfo, Parameters, PerTile, Quantizer, Result, Statistics,
+    TensorDecoder, TensorEncoder, TileEncoder, to_f32_into,
+};
+use lsb_format::{DType, Tile};
+use std::sync::Arc;
+
+/// Keeps tensors of any type as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Raw;
+
+pub(crate) fn entry() -> CodecEntry {
+    CodecEntry::new("raw", "the original bytes, untouched", |p| {
+        p.reader("raw").finish()?;
+        Ok(Arc::new(Raw))
+    })
+}
+
+impl Quantizer for Raw {
+    fn id(&self) -> &str {
+        "raw"
+    }
+
+    fn parameters(&self) -> Parameters {
+        Parameters::new()
+    }
+
+    fn estimate(&self, matrix: &MatrixInfo) -> Option<Estimate> {
+        Some(Estimate { bytes: matrix.dtype.byte_len(matrix.weights())? as f64, snr_db: f64::INFINITY })
+    }
+
+    fn encoder(&self, _matrix: &MatrixInfo, _statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
+        Ok(Box::new(PerTile::new(*self)))
+    }
+
+    fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
+        no_side(side)?;
+        Ok(Box::new(Decoder { dtype: matrix.dtype }))
+    }
+}
+
+/// Refuses side information where a codec has none.
+pub(crate) fn no_side(side: &[u8]) -> Result<()> {
+    if side.is_empty() {
+        return Ok(());
+    }
+    Err(lsb_format::Error::corruption("P30", format!("{} bytes of side information, not 0", side.len()))
+        .into())
+}
+
+/// The only part of a tile that has one.
+pub(crate) fn only_part<'a>(parts: &[&'a [u8]]) -> Result<&'a [u8]> {
+    match parts {
+        [part] => Ok(part),
+        _ => Err(lsb_format::Error::corruption("P30", format!("{} parts, not 1", parts.len())).into()),
+    }
+}
+
+impl TileEncoder for Raw {
+    fn encode_tile(&self, _tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
+        out.buffer().extend_from_slice(bytes);
+        out.end_part();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Decoder {
+    dtype: DType,
+}
+
+impl TensorDecoder for Decoder {
+    fn decode(&self, _tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
+        if !self.dtype.is_float() {
+            let message = format!("{} values have no float form", self.dtype);
+            return Err(Error::NotApplicable { codec: "raw".into(), message });
+        }
+        let part = only_part(parts)?;
+        check_len(part, (out.len() as u64 * self.dtype.bits() / 8) as usize)?;
+        to_f32_into(self.dtype, part, out);
+        Ok(())
+    }
+
+    fn is_exact(&self) -> bool {
+        true
+    }
+
+    fn decode_exact(&self, _tile: &Tile, parts: &[&[u8]], out: &mut [u8]) -> Result<()> {
+        let part = only_part(parts)?;
+        check_len(part, out.len())?;
+        out.copy_from_slice(part);
+        Ok(())
+    }
+}
+
+fn check_len(part: &[u8], expected: usize) -> Result<()> {
+    if part.len() == expected {
+        return Ok(());
+    }
+    let message = format!("{} bytes where the tile has {expected}", part.len());
+    Err(lsb_format::Error::corruption("P30", message).into())
+}

@@ -1,0 +1,148 @@
+//! Weights from either side: the tensors of a source model and of a package behind one small trait.
+//!
+//! A [`WeightSource`] lists its tensors and opens them one at a time; a [`TensorWeights`] reads any run of
+//! elements as f32, from any thread, decoding no more than the tiles that cover it. Who needs whole layers,
+//! row blocks or the whole tensor reads runs; nobody above this module asks where the weights come from.
+
+mod cover;
+mod memory;
+mod model;
+
+pub use memory::MemoryWeights;
+pub use model::ModelWeights;
+
+use crate::Result;
+use lsb_format::{DType, Tiling};
+use lsb_quant::{MatrixInfo, Parameters};
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// What is known about a tensor without reading a weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorFacts {
+    /// Name in the model.
+    pub name: String,
+    /// Layer it belongs to, such as `layer 3`, `before layers` or `after layers`; empty where nobody said.
+    pub layer: String,
+    /// Element type in the model (for a package: in the source it was made from).
+    pub dtype: DType,
+    /// Shape in the model.
+    pub shape: Vec<u64>,
+    /// Bytes it takes in its file or package; 0 where it is stored with another tensor.
+    pub stored_bytes: u64,
+    /// Codec and its parameters; `None` where the weights lie in their own type, as in a source model.
+    pub codec: Option<(String, Parameters)>,
+    /// The tensor of the same source this one is identical to and stored with.
+    pub same_as: Option<String>,
+}
+
+impl TensorFacts {
+    /// The tensor as a matrix.
+    pub fn matrix(&self) -> MatrixInfo {
+        MatrixInfo::of_shape(&self.shape, self.dtype)
+    }
+
+    /// Number of elements.
+    pub fn weights(&self) -> u64 {
+        self.matrix().weights()
+    }
+
+    /// Id of the codec, or `none` for a tensor of a source model.
+    pub fn codec_id(&self) -> &str {
+        self.codec.as_ref().map_or("none", |(id, _)| id)
+    }
+}
+
+/// Tensors that can be read a run at a time: a source model, a package, or weights in memory.
+pub trait WeightSource: Debug + Send + Sync {
+    /// Every tensor, in the order of the files; names are unique.
+    fn tensors(&self) -> &[TensorFacts];
+
+    /// Opens tensor number `tensor` of [`WeightSource::tensors`] for reading. What this holds in memory
+    /// (tile table, side information) is freed on drop, so open tensors when they are needed.
+    ///
+    /// # Errors
+    /// If the number does not exist, or the tensor's records are damaged.
+    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights + '_>>;
+
+    /// The number of the tensor of that name.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.tensors().iter().position(|t| t.name == name)
+    }
+}
+
+/// One open tensor. Elements are counted row-major over the whole tensor.
+pub trait TensorWeights: Send + Sync {
+    /// The natural partition: runs that end where its tiles end decode nothing twice.
+    fn tiling(&self) -> &Tiling;
+
+    /// True where [`TensorWeights::read_exact`] gives the bytes of the original model.
+    fn is_exact(&self) -> bool;
+
+    /// Bytes a [`Scratch`] grows to while runs of this tensor are read: at most one tile, encoded and decoded.
+    fn scratch_bytes(&self) -> u64;
+
+    /// Reads `elements` as f32 into `out`, which is as long as the run.
+    ///
+    /// # Errors
+    /// If the run is out of bounds or `out` has another length, if the element type is not a float, if the
+    /// file cannot be read, or if what is stored is damaged. What is in `out` then is unspecified.
+    fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()>;
+
+    /// Reads `elements` as little-endian bytes of the tensor's own type, bit for bit, into `out`, which is
+    /// as long as the run.
+    ///
+    /// # Errors
+    /// As [`TensorWeights::read_f32`], and where [`TensorWeights::is_exact`] is false. Runs of elements
+    /// narrower than a byte must start and end at whole bytes.
+    fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()>;
+}
+
+/// Buffers for reading, reused from run to run. One per thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Bytes as they are stored.
+    pub(crate) stored: Vec<u8>,
+    /// One decoded tile that a run covers in part.
+    pub(crate) values: Vec<f32>,
+    /// The same, in the tensor's own type.
+    pub(crate) exact: Vec<u8>,
+}
+
+impl Scratch {
+    /// Bytes the buffers have grown to.
+    pub fn held_bytes(&self) -> u64 {
+        let values = self.values.capacity() * size_of::<f32>();
+        (self.stored.capacity() + values + self.exact.capacity()) as u64
+    }
+}
+
+/// Checks a run against the tensor and the buffer that is to take it, at `bits` bits per element.
+fn check_run(facts: &TensorFacts, elements: &Range<u64>, out_bytes: usize, bits: u64) -> Result<()> {
+    let weights = facts.weights();
+    let inside = elements.start <= elements.end && elements.end <= weights;
+    // Inside the tensor, the products cannot overflow: its bytes were counted when it was opened.
+    let whole_bytes = inside && (elements.start * bits).is_multiple_of(8);
+    if !whole_bytes || (elements.end - elements.start) * bits != out_bytes as u64 * 8 {
+        return Err(lsb_format::Error::argument(format!(
+            "elements {}..{} of {weights} do not fit a buffer of {out_bytes} bytes",
+            elements.start, elements.end
+        ))
+        .in_tensor(&facts.name)
+        .into());
+    }
+    Ok(())
+}
+
+/// Refuses to read elements that are not real numbers as f32.
+fn check_float(facts: &TensorFacts) -> Result<()> {
+    if facts.dtype.is_float() {
+        return Ok(());
+    }
+    Err(lsb_format::Error::argument(format!("elements of type {} are not real numbers", facts.dtype))
+        .in_tensor(&facts.name)
+        .into())
+}
+
+#[cfg(test)]
+mod tests;

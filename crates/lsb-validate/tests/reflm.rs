@@ -1,0 +1,36 @@
+//! The judge on a real trained model.
+
+use lsb_stream::source::Model;
+use lsb_stream::{Budget, ModelWeights, WeightSource};
+use lsb_validate::{Compare, Outcome, QualityTargets, QualityValidator, Validator, diff, summarize};
+use std::path::Path;
+
+fn reflm() -> ModelWeights {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm");
+    ModelWeights::new(Model::open(&path, &Default::default()).expect("the fixture is a model"))
+}
+
+#[test]
+fn a_model_is_identical_to_itself_and_passes_any_quality_target() {
+    let (a, b) = (reflm(), reflm());
+    let (mut quality, budget) = (QualityValidator::new(), Budget::new(8_000_000));
+    let comparison = Compare::new(&a, &b, &budget).validator(&mut quality).run().unwrap();
+    assert_eq!(comparison.tensors.len(), a.tensors().len());
+    assert!(comparison.tensors.iter().all(|t| matches!(t.outcome, Outcome::Identical { .. })));
+    let report = quality.report();
+    assert!(report.model.exact && report.lossy.is_none());
+    assert!(report.layers.iter().any(|l| l.layer == "layer 0"), "{:?}", report.layers);
+    let targets = QualityTargets {
+        min_weight_snr_db: Some(1000.0),
+        min_correlation: Some(1.0),
+        max_relative_error_percent: Some(0.0),
+        ..Default::default()
+    };
+    let mut measurements = comparison.measurements();
+    measurements.extend(quality.finish());
+    let verdict = targets.judge(&measurements);
+    assert!(verdict.passed, "{verdict:?}");
+    assert_eq!(budget.used(), 0);
+    let summary = summarize(&diff(&a, &b, &budget).unwrap());
+    assert_eq!((summary.identical, summary.different), (a.tensors().len(), 0));
+}
