@@ -344,7 +344,7 @@ impl<'a> Reader<'a> {
         if !(0xd800..=0xdbff).contains(&first) {
             return char::from_u32(first).ok_or(lone);
         }
-        if !self.rest().starts_with(b"\u") {
+        if !self.rest().starts_with(b"\\u") {
             return Err(lone);
         }
         self.pos += 2;

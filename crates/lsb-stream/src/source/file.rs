@@ -10,15 +10,15 @@ use std::path::Path;
 
 /// What tells a file apart from another one, or from itself after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(super) struct Identity {
     /// Length in bytes.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Time of the last change, nanoseconds since 1970.
-    pub modified_ns: i128,
+    pub(super) modified_ns: i128,
     /// Number of the file system.
-    pub device: u64,
+    pub(super) device: u64,
     /// Number of the file in it.
-    pub inode: u64,
+    pub(super) inode: u64,
 }
 
 impl Identity {
