@@ -183,7 +183,6 @@ pub(super) fn run(target: &Target, args: &Args, layout: &Layout) -> Result<()> {
             Err(fault) => faults = report(&data, fault)?,
         }
     }
-    for s in corpus.by_signature.keys().step_by(997) { println!("SIG {s}"); }
     println!(
         "{}: {cases} cases in {} s, {} outcomes, {} new",
         target.name,
