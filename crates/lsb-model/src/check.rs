@@ -4,11 +4,26 @@ use crate::architecture::Architecture;
 use crate::config::{ModelConfig, Sizes};
 use crate::role::{ExpertPart, Role, role_of};
 use lsb_format::{Error, Result, escape};
+use lsb_stream::ModelCheck;
 use lsb_stream::layers::{LayerId, layer_of};
 use lsb_stream::source::{Model, SourceTensor, Warning};
 use std::collections::BTreeSet;
 
 const FILE: &str = "config.json";
+
+/// Checks a model's `config.json` and holds it against the tensors; a model without one passes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConfigCheck;
+
+impl ModelCheck for ConfigCheck {
+    fn check(&self, model: &Model, duplicates: &[Option<usize>]) -> lsb_stream::Result<Vec<Warning>> {
+        let Some(bytes) = model.config_json() else { return Ok(Vec::new()) };
+        let config = ModelConfig::parse(bytes)?;
+        let mut warnings = config.warnings().to_vec();
+        warnings.extend(config.check_against(model, duplicates)?);
+        Ok(warnings)
+    }
+}
 
 impl ModelConfig {
     /// Compares the configuration with the tensors of `model`. `duplicates` maps tensors to earlier equal ones,

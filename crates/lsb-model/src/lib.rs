@@ -12,5 +12,6 @@ mod role;
 mod tests;
 
 pub use architecture::Architecture;
+pub use check::ConfigCheck;
 pub use config::{Experts, ModelConfig, Rope, RopeScaling, Sizes};
 pub use role::{ExpertPart, Role, role_of};

@@ -4,22 +4,34 @@
 //! next work while the current one is computed, journals what is done, publishes by rename.
 
 mod budget;
+mod check;
+mod compress;
 mod config;
+mod decompress;
 mod error;
 pub mod layers;
 pub mod manager;
 mod observer;
+pub mod package;
 mod plan;
+mod process;
 mod report;
 pub mod source;
 pub mod store;
 pub mod weights;
 
 pub use budget::{Budget, Reservation};
+pub use check::ModelCheck;
+pub use compress::LoopCompressor;
 pub use config::{CompressConfig, Rule, Target};
+pub use decompress::{DecompressOptions, DecompressReport, decompress};
 pub use error::{Error, Result};
 pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
+pub use process::peak_rss_bytes;
 pub use report::{CompressReport, LayerReport, TensorReport};
-pub use weights::{MemoryWeights, ModelWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
+pub use weights::{
+    MemoryWeights, ModelWeights, PackageWeights, Scratch, TensorFacts, TensorWeights, WeightSource,
+    open_weights,
+};

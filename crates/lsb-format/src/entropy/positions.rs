@@ -87,7 +87,7 @@ pub fn encode_positions(positions: &[u32], bound: u32, out: &mut Vec<u8>) -> Res
 /// # Errors
 /// If the bytes are not what [`encode_positions`] writes for such positions.
 pub fn decode_positions(bytes: &[u8], bound: u32, count: usize, out: &mut Vec<u32>) -> Result<()> {
-    let bad = |what: &str| Error::corruption("P23", format!("coded positions: {what}"));
+    let bad = |what: &str| Error::corruption("E4", format!("coded positions: {what}"));
     out.clear();
     if count == 0 {
         return if bytes.is_empty() { Ok(()) } else { Err(bad("bytes where there are no positions")) };

@@ -121,7 +121,7 @@ pub(super) fn decode_lanes<const N: usize>(
     context: &mut impl Context,
     out: &mut [u8],
 ) -> Result<()> {
-    let bad = |what: &str| Error::corruption("P21", format!("entropy-coded run: {what}"));
+    let bad = |what: &str| Error::corruption("E2", format!("entropy-coded run: {what}"));
     let lanes = out.len().min(N);
     let (head, words) = bytes.split_at_checked(4 * lanes).ok_or_else(|| bad("cut short"))?;
     let (words, rest) = words.as_chunks::<2>();

@@ -97,7 +97,7 @@ impl Table {
     /// If the bytes end early, or the frequencies are not what `write` makes: shortest form, sum `2^12`,
     /// first and last symbol used.
     pub fn read(bytes: &[u8]) -> Result<(Table, usize)> {
-        let bad = |what: &str| Error::corruption("P20", format!("frequency table: {what}"));
+        let bad = |what: &str| Error::corruption("E1", format!("frequency table: {what}"));
         let [first, span, ..] = *bytes else { return Err(bad("cut short")) };
         let (first, last) = (usize::from(first), usize::from(first) + usize::from(span));
         if last > 255 {

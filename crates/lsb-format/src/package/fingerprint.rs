@@ -45,6 +45,11 @@ impl Fingerprint {
         Digest::from_blake3(&hasher.finalize())
     }
 
+    /// The id of a package with these facts, which its shards and checksums carry.
+    pub fn package_id(&self) -> String {
+        super::manifest::package_id(&self.digest())
+    }
+
     /// The first fact, in name order, that differs: its name, the value here and the value there. A missing
     /// fact reads `nothing`.
     pub fn first_difference(&self, other: &Fingerprint) -> Option<(String, String, String)> {

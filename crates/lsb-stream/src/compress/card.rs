@@ -54,7 +54,8 @@ impl Document {
                     (format!("{:.2}", -10.0 * d.relative_mse().log10()), format!("{:.6}", correlation(&d)))
                 }
             };
-            let _ = writeln!(out, "| {} | {} | {bpw:.3} | {snr} | {correlation} |", layer.layer, layer.weights);
+            let _ =
+                writeln!(out, "| {} | {} | {bpw:.3} | {snr} | {correlation} |", layer.layer, layer.weights);
         }
         let _ = writeln!(out, "\nMost weights: `{}` with `{}`.", self.codec, self.parameters);
         if !self.warnings.is_empty() {

@@ -3,9 +3,7 @@
 use crate::manager::TensorLease;
 use crate::{Budget, Error, Reservation, Result};
 use lsb_format::Tiling;
-use lsb_quant::{
-    Distortion, EncodedTile, MatrixInfo, Quantizer, Span, Surveyor, TensorDecoder, to_f32_into,
-};
+use lsb_quant::{Distortion, EncodedTile, MatrixInfo, Quantizer, Span, Surveyor, TensorDecoder, to_f32_into};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,10 +57,6 @@ impl Engine {
             .build()
             .map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}; use --threads 1")))?;
         Ok(Engine { pool, monitor, interrupt, scratch: Mutex::default(), budget })
-    }
-
-    pub(super) fn threads(&self) -> usize {
-        self.pool.current_num_threads()
     }
 
     /// Encodes the tensor of `lease` with `quantizer`. `advanced` hears of source bytes encoded.
@@ -205,7 +199,11 @@ fn check_tile(
     let parts: Vec<&[u8]> = encoded.parts().collect();
     let dtype = span.matrix().dtype;
     if parts.len() != usize::from(span.tiling().parts()) {
-        return Err(disagree(format!("the encoder made {} parts, not {}", parts.len(), span.tiling().parts())));
+        return Err(disagree(format!(
+            "the encoder made {} parts, not {}",
+            parts.len(),
+            span.tiling().parts()
+        )));
     }
     let decoded = |e: lsb_quant::Error| disagree(format!("the decoder refuses what the encoder wrote: {e}"));
     if decoder.is_exact() {

@@ -12,9 +12,10 @@ use crate::plan::Plan;
 use crate::process::peak_rss_bytes;
 use crate::report::{CompressReport, TensorReport};
 use crate::store::{RealStore, Store};
-use crate::{CompressConfig, Error, Observer, Result};
+use crate::{CompressConfig, Error, ModelCheck, Observer, Result};
 use card::Document;
 use engine::{Encoded, Engine};
+use lsb_format::package::FileRole;
 use lsb_quant::{Quantizer, Registry};
 use output::Output;
 use prepare::{Job, Prepared};
@@ -40,6 +41,7 @@ pub struct LoopCompressor {
     store: Arc<dyn Store>,
     observer: Box<dyn Observer>,
     interrupt: Arc<AtomicBool>,
+    check: Option<Arc<dyn ModelCheck>>,
 }
 
 impl std::fmt::Debug for LoopCompressor {
@@ -54,9 +56,10 @@ impl LoopCompressor {
         LoopCompressor {
             config,
             registry: Registry::standard(),
-            store: Arc::new(RealStore::new()),
+            store: Arc::new(RealStore),
             observer: Box::new(Silent),
             interrupt: Arc::default(),
+            check: None,
         }
     }
 
@@ -78,6 +81,13 @@ impl LoopCompressor {
     #[must_use]
     pub fn with_observer(mut self, observer: Box<dyn Observer>) -> Self {
         self.observer = observer;
+        self
+    }
+
+    /// With this look at the model before work starts, such as `lsb_model::ConfigCheck`.
+    #[must_use]
+    pub fn with_check(mut self, check: Arc<dyn ModelCheck>) -> Self {
+        self.check = Some(check);
         self
     }
 
@@ -120,17 +130,17 @@ impl LoopCompressor {
             fingerprint: prepared.fingerprint.clone(),
             restart: self.config.restart,
             overwrite: self.config.overwrite,
-            source_bytes: prepared.plan.source_bytes,
-            shard_source_bytes: self.config.shard_size_mb.saturating_mul(1_000_000),
-            source_files: prepared.source_files(),
+            tool: prepare::TOOL.to_owned(),
+            source: prepared.source(),
             tensors: prepared.stored_tensors(),
+            shard_bytes: self.config.shard_size_mb.saturating_mul(1_000_000),
         };
         let run = match PackageWriter::begin(Arc::clone(&self.store), &prepared.output, options)? {
             Begin::Done(manifest) => {
                 tracing::info!("the output is complete already");
                 let document = prepare::read_document(&prepared.output)?;
                 let mut report = finish_report(&prepared, document);
-                report.package_bytes = manifest.package_bytes;
+                report.package_bytes = prepare::package_bytes(&manifest)?;
                 report.already_done = true;
                 report
             }
@@ -140,14 +150,14 @@ impl LoopCompressor {
     }
 
     fn prepare(&self, path: &Path, max_layers: Option<usize>) -> Result<Prepared> {
-        prepare::prepare(path, max_layers, &self.config, &self.registry)
+        prepare::prepare(path, max_layers, &self.config, &self.registry, self.check.as_deref())
     }
 
     /// The work itself: every tensor that is not finished, then the other files, then publishing.
     fn run(
         &mut self,
         prepared: &Prepared,
-        writer: PackageWriter,
+        writer: Box<PackageWriter>,
         finished: Vec<FinishedTensor>,
     ) -> Result<CompressReport> {
         let mut reports = prepared.empty_reports();
@@ -182,7 +192,11 @@ impl LoopCompressor {
             items,
             prepared.budget.clone(),
             ManagerOptions {
-                max_layers_in_ram: if self.config.streaming_enabled { self.config.max_layers_in_ram } else { 0 },
+                max_layers_in_ram: if self.config.streaming_enabled {
+                    self.config.max_layers_in_ram
+                } else {
+                    0
+                },
                 prefetch: self.config.prefetch_enabled,
                 caching: self.config.caching_enabled || !self.config.streaming_enabled,
                 resident_bytes: prepared.resident_bytes,
@@ -246,8 +260,8 @@ impl LoopCompressor {
             warnings,
         };
         prepared.copy_files(&mut writer)?;
-        writer.add_document("report.json", &document.to_json())?;
-        writer.add_document("README.md", &document.to_card())?;
+        writer.add_file("report.json", &mut document.to_json().as_slice(), FileRole::Document)?;
+        writer.add_file("README.md", &mut document.to_card().as_slice(), FileRole::Document)?;
         let published = writer.publish()?;
         let mut report = finish_report(prepared, document);
         report.package_bytes = published.package_bytes;
@@ -272,7 +286,8 @@ impl LoopCompressor {
         let encoded = loop {
             output.begin(job.stored, quantizer.tiling(&matrix).map_err(Error::codec(name))?)?;
             let observer = &mut self.observer;
-            let result = engine.encode(name, lease, &matrix, &*quantizer, output, &mut |n| observer.advanced(n));
+            let result =
+                engine.encode(name, lease, &matrix, &*quantizer, output, &mut |n| observer.advanced(n));
             let (next, why) = match result {
                 Err(Error::Codec { source: lsb_quant::Error::NonFinite { index, value }, .. }) => {
                     if !self.config.allow_nonfinite {
@@ -285,7 +300,8 @@ impl LoopCompressor {
                 Ok(encoded) => match self.finer(&*quantizer, &encoded) {
                     None => break encoded,
                     Some((next, error)) => {
-                        let text = format!("{error:.3} % error with {}: {}", quantizer.id(), quantizer.parameters());
+                        let text =
+                            format!("{error:.3} % error with {}: {}", quantizer.id(), quantizer.parameters());
                         (next, format!("made finer: {text}"))
                     }
                 },

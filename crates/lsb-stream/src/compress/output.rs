@@ -1,19 +1,29 @@
 //! The writing side: a thread that owns the package writer, and the handle that feeds it.
 
 use super::engine::TileSink;
-use crate::package::{PackageWriter, TensorCodec};
+use crate::package::PackageWriter;
 use crate::report::TensorReport;
 use crate::{Error, Result};
 use lsb_format::Tiling;
-use lsb_quant::{EncodedTile, Quantizer};
+use lsb_format::package::{ShortDigest, TileTable};
+use lsb_quant::{EncodedTile, Parameters, Quantizer};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 enum Message {
-    Begin { tensor: usize, tiling: Tiling },
+    Begin {
+        tensor: usize,
+        tiling: Tiling,
+    },
     Tiles(Vec<EncodedTile>),
     Abort,
-    Finish { side: Vec<u8>, digest: [u8; 32], codec: TensorCodec, facts: serde_json::Value },
+    Finish {
+        side: Vec<u8>,
+        digest: ShortDigest,
+        codec: String,
+        parameters: Parameters,
+        facts: serde_json::Value,
+    },
 }
 
 /// Messages that may wait for the writer: with the one being written and the one being made, this bounds
@@ -24,7 +34,7 @@ const QUEUE: usize = 1;
 pub(super) struct Output {
     send: Option<SyncSender<Message>>,
     recycled: Receiver<Vec<EncodedTile>>,
-    thread: Option<JoinHandle<Result<PackageWriter>>>,
+    thread: Option<JoinHandle<Result<Box<PackageWriter>>>>,
     spare: Vec<EncodedTile>,
     /// Bytes of tiles and their records since the tensor began.
     pushed: u64,
@@ -32,7 +42,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn start(writer: PackageWriter) -> Result<Self> {
+    pub(super) fn start(writer: Box<PackageWriter>) -> Result<Self> {
         let (send, receive) = sync_channel(QUEUE);
         let (give_back, recycled) = channel();
         let thread = std::thread::Builder::new()
@@ -62,17 +72,18 @@ impl Output {
         quantizer: &dyn Quantizer,
         mut report: TensorReport,
     ) -> Result<TensorReport> {
-        let table = self.tiling.map_or(0, |t| lsb_format::package::tile_table_len(&t, side.len()));
+        let table = self.tiling.map_or(0, |t| TileTable::overhead(&t, side.len()));
         report.bytes = self.pushed + table;
         let facts = serde_json::to_value(&report).map_err(|e| Error::Config(e.to_string()))?;
-        let codec = TensorCodec { id: quantizer.id().to_owned(), parameters: quantizer.parameters() };
-        self.send(Message::Finish { side, digest, codec, facts })?;
+        let digest = ShortDigest::from_blake3(&blake3::Hash::from_bytes(digest));
+        let (codec, parameters) = (quantizer.id().to_owned(), quantizer.parameters());
+        self.send(Message::Finish { side, digest, codec, parameters, facts })?;
         Ok(report)
     }
 
     /// Waits for everything to be written and gives the writer back; `None` where it stopped before with an
     /// error that was already returned.
-    pub(super) fn finish(mut self) -> Result<Option<PackageWriter>> {
+    pub(super) fn finish(mut self) -> Result<Option<Box<PackageWriter>>> {
         drop(self.send.take());
         if self.thread.is_some() { self.join().map(Some) } else { Ok(None) }
     }
@@ -85,7 +96,7 @@ impl Output {
         }
     }
 
-    fn join(&mut self) -> Result<PackageWriter> {
+    fn join(&mut self) -> Result<Box<PackageWriter>> {
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(_)) => Err(Error::Config("the writer thread panicked; this is a bug in lsb".into())),
@@ -106,7 +117,8 @@ impl TileSink for Output {
         }
         // More than a few chunks' worth would be memory nobody counts.
         self.spare.truncate(3 * n.max(8));
-        let mut out: Vec<EncodedTile> = self.spare.drain(self.spare.len() - n.min(self.spare.len())..).collect();
+        let mut out: Vec<EncodedTile> =
+            self.spare.drain(self.spare.len() - n.min(self.spare.len())..).collect();
         out.iter_mut().for_each(EncodedTile::clear);
         out.resize_with(n, EncodedTile::default);
         out
@@ -122,10 +134,10 @@ impl Drop for Output {
 }
 
 fn write(
-    mut writer: PackageWriter,
+    mut writer: Box<PackageWriter>,
     receive: &Receiver<Message>,
     give_back: &Sender<Vec<EncodedTile>>,
-) -> Result<PackageWriter> {
+) -> Result<Box<PackageWriter>> {
     for message in receive {
         match message {
             Message::Begin { tensor, tiling } => writer.begin_tensor(tensor, tiling)?,
@@ -135,11 +147,12 @@ fn write(
                 let _ = give_back.send(tiles);
             }
             Message::Abort => writer.abort_tensor()?,
-            Message::Finish { side, digest, codec, facts } => {
-                writer.finish_tensor(&side, digest, codec, facts)?;
+            Message::Finish { side, digest, codec, parameters, facts } => {
+                writer.finish_tensor(&side, digest, &codec, &parameters, facts)?;
             }
         }
     }
-    writer.flush()?;
+    // What is finished is proven even if the encoder stopped in the middle of a tensor.
+    writer.checkpoint()?;
     Ok(writer)
 }

@@ -9,8 +9,8 @@ use crate::plan::assign::{self, Assignment, FIXED_BYTES, TensorFacts, record_byt
 use crate::plan::{Plan, PlannedTensor};
 use crate::report::TensorReport;
 use crate::source::{Model, OpenOptions, find_duplicates};
-use crate::{Budget, CompressConfig, Error, Result};
-use lsb_format::package::{Digest, Fingerprint, SourceFile};
+use crate::{Budget, CompressConfig, Error, ModelCheck, Result};
+use lsb_format::package::{Digest, FileRole, Fingerprint, Manifest, Source, SourceFile};
 use lsb_quant::{Quantizer, Registry};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,9 @@ pub(super) struct Prepared {
     pub(super) resident_bytes: u64,
 }
 
+/// What manifests say made them.
+pub(super) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
+
 /// The revision of everything that decides bytes; grows when equal input and options give other bytes.
 const ALGORITHM_REVISION: &str = "1";
 
@@ -72,11 +75,16 @@ pub(super) fn prepare(
     max_layers: Option<usize>,
     config: &CompressConfig,
     registry: &Registry,
+    check: Option<&dyn ModelCheck>,
 ) -> Result<Prepared> {
     config.check()?;
     let model = Model::open(
         path,
-        &OpenOptions { max_header_bytes: config.max_header_mb * 1_000_000, strict: config.strict, ..Default::default() },
+        &OpenOptions {
+            max_header_bytes: config.max_header_mb * 1_000_000,
+            strict: config.strict,
+            ..Default::default()
+        },
     )?;
     let short = model.name().rsplit('/').next().unwrap_or("model");
     let output = config.output.clone().unwrap_or_else(|| PathBuf::from(format!("{short}-lsb")));
@@ -84,6 +92,14 @@ pub(super) fn prepare(
 
     let order = processing_order(&model);
     let duplicates = find_duplicates(&model)?;
+    let mut warnings: Vec<String> = model.warnings().iter().map(ToString::to_string).collect();
+    if let Some(check) = check {
+        let found = check.check(&model, &duplicates)?;
+        if let (true, Some(first)) = (config.strict, found.first()) {
+            return Err(Error::Refused { message: format!("{first}; --strict refuses what is odd") });
+        }
+        warnings.extend(found.iter().map(ToString::to_string));
+    }
     let mut place = vec![0; order.len()];
     order.iter().enumerate().for_each(|(at, &(_, tensor))| place[tensor] = at);
     let facts: Vec<TensorFacts> = order
@@ -107,7 +123,7 @@ pub(super) fn prepare(
     let jobs = jobs(&model, &order, facts, assignments)?;
     let budget = Budget::for_process(config.target_ram_mb);
     let memory = Memory::plan(&jobs, config, &budget)?;
-    let plan = describe(&model, &jobs, source_bytes, config, &memory);
+    let plan = describe(&model, &jobs, source_bytes, config, &memory, warnings);
     let fingerprint = fingerprint(&model, &jobs, config)?;
     Ok(Prepared {
         input: Arc::new(Input { model, read: AtomicU64::new(0) }),
@@ -307,6 +323,7 @@ fn describe(
     source_bytes: u64,
     config: &CompressConfig,
     memory: &Memory,
+    warnings: Vec<String>,
 ) -> Plan {
     let tensors: Vec<PlannedTensor> = jobs
         .iter()
@@ -340,7 +357,7 @@ fn describe(
         ram_limit_bytes: config.target_ram_mb * 1_000_000,
         streamed_tensors: memory.streamed,
         target: config.target,
-        warnings: model.warnings().iter().map(ToString::to_string).collect(),
+        warnings,
         tensors,
     }
 }
@@ -349,7 +366,7 @@ fn describe(
 fn fingerprint(model: &Model, jobs: &[Job], config: &CompressConfig) -> Result<Fingerprint> {
     let mut out = Fingerprint::new();
     let mut put = |name: &str, value: String| out.set(name, value);
-    put("tool", format!("lsb {}", env!("CARGO_PKG_VERSION")));
+    put("tool", TOOL.into());
     put("algorithm", ALGORITHM_REVISION.into());
     for file in model.files() {
         let hash = blake3::Hash::from_bytes(file.header_blake3).to_hex();
@@ -371,7 +388,8 @@ fn fingerprint(model: &Model, jobs: &[Job], config: &CompressConfig) -> Result<F
     }
     put("plan", plan.finalize().to_hex()[..16].to_owned());
     put("quality_monitoring", config.quality_monitoring.to_string());
-    let adaptive = if config.adaptive_precision { config.quality_threshold.to_string() } else { "off".into() };
+    let adaptive =
+        if config.adaptive_precision { config.quality_threshold.to_string() } else { "off".into() };
     put("adaptive_precision", adaptive);
     put("allow_nonfinite", config.allow_nonfinite.to_string());
     put("shard_size_mb", config.shard_size_mb.to_string());
@@ -395,6 +413,11 @@ pub(super) fn read_document(output: &Path) -> Result<Document> {
     let path = output.join("report.json");
     let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
     serde_json::from_slice(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+}
+
+/// Bytes of what a decoder needs: manifest and shards.
+pub(super) fn package_bytes(manifest: &Manifest) -> Result<u64> {
+    Ok(manifest.render()?.len() as u64 + manifest.shards.iter().map(|s| s.bytes).sum::<u64>())
 }
 
 impl Job {
@@ -466,20 +489,22 @@ impl Prepared {
                 name: j.facts.name.clone(),
                 dtype: j.facts.dtype,
                 shape: j.facts.shape.clone(),
-                source_bytes: j.facts.bytes,
                 same_as: j.facts.same_as.map(|k| self.jobs[k].facts.name.clone()),
             })
             .collect()
     }
 
-    /// The weight files, as the manifest lists them.
-    pub(super) fn source_files(&self) -> Vec<SourceFile> {
-        self.input
-            .model
-            .files()
-            .iter()
-            .map(|f| SourceFile { file: f.name.clone(), bytes: f.bytes, header_blake3: Digest::from_blake3(&blake3::Hash::from_bytes(f.header_blake3)) })
-            .collect()
+    /// What is compressed, as the manifest says it.
+    pub(super) fn source(&self) -> Source {
+        let file = |f: &crate::source::WeightFile| SourceFile {
+            file: f.name.clone(),
+            bytes: f.bytes,
+            header_blake3: Digest::from_blake3(&blake3::Hash::from_bytes(f.header_blake3)),
+        };
+        Source {
+            weight_bytes: self.jobs.iter().map(|j| j.facts.bytes).sum(),
+            files: self.input.model.files().iter().map(file).collect(),
+        }
     }
 
     /// Copies every file that holds no weights.
@@ -488,7 +513,7 @@ impl Prepared {
             let mut reader = File::open(&file.path).map_err(Error::io("open", &file.path))?;
             // A source's own report or card gives way to the package's.
             if !["lsb.json", "report.json", "README.md"].contains(&file.name.as_str()) {
-                writer.copy_file(&file.name, &mut reader)?;
+                writer.add_file(&file.name, &mut reader, FileRole::Copied)?;
             }
         }
         Ok(())

@@ -102,7 +102,7 @@ pub trait StoreFile: Debug + Send + Sync {
 /// A held lock.
 pub trait Lock: Debug + Send + Sync {}
 
-impl dyn StoreFile {
+impl dyn StoreFile + '_ {
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors

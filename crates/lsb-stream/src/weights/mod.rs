@@ -7,15 +7,21 @@
 mod cover;
 mod memory;
 mod model;
+mod package;
 
 pub use memory::MemoryWeights;
 pub use model::ModelWeights;
+pub use package::PackageWeights;
 
 use crate::Result;
+use crate::package::Package;
+use crate::source::{Model, OpenOptions};
+use lsb_format::package::MANIFEST_FILE;
 use lsb_format::{DType, Tiling};
-use lsb_quant::{MatrixInfo, Parameters};
+use lsb_quant::{MatrixInfo, Parameters, Registry};
 use std::fmt::Debug;
 use std::ops::Range;
+use std::path::Path;
 
 /// What is known about a tensor without reading a weight.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +75,23 @@ pub trait WeightSource: Debug + Send + Sync {
     fn find(&self, name: &str) -> Option<usize> {
         self.tensors().iter().position(|t| t.name == name)
     }
+}
+
+/// Opens what is at `path`: a package where a manifest lies in it, a model everywhere else (a folder, a file,
+/// or an id in the Hub's local cache). A package is decoded with the codecs of `registry`; `options` are for
+/// models.
+///
+/// # Errors
+/// As [`Model::open`], or as [`Package::open`] and [`PackageWeights::new`].
+pub fn open_weights(
+    path: &Path,
+    registry: &Registry,
+    options: &OpenOptions,
+) -> Result<Box<dyn WeightSource>> {
+    if path.join(MANIFEST_FILE).is_file() {
+        return Ok(Box::new(PackageWeights::new(Package::open(path)?, registry)?));
+    }
+    Ok(Box::new(ModelWeights::new(Model::open(path, options)?)))
 }
 
 /// One open tensor. Elements are counted row-major over the whole tensor.

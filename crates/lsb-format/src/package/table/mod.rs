@@ -199,6 +199,12 @@ impl TileTable {
         self.data_bytes() + (FIXED + ENTRY * self.entries.len() + self.side.len() + CRC) as u64 + LENGTH
     }
 
+    /// Bytes that tile table and length field add to the tiles of a stored tensor.
+    pub fn overhead(tiling: &Tiling, side_bytes: usize) -> u64 {
+        let entries = tiling.len() * u64::from(tiling.parts());
+        (FIXED + CRC + side_bytes) as u64 + ENTRY as u64 * entries + LENGTH
+    }
+
     /// Where tile `index` lies, counted from the start of the stored tensor; `None` past the last tile.
     pub fn range(&self, index: u64) -> Option<Range<u64>> {
         let index = usize::try_from(index).ok()?;

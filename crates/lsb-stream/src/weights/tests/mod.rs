@@ -1,5 +1,7 @@
 //! Runs of elements against plain slices, for every kind of partition.
 
+mod package;
+
 use super::cover::gather;
 use super::*;
 use lsb_format::TILE_WEIGHTS;

@@ -1,0 +1,185 @@
+//! Weights of a package, decoded tile by tile with the codecs of a registry.
+
+use super::cover::gather;
+use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run};
+use crate::layers::layer_of;
+use crate::package::{Package, PackedTensor};
+use crate::{Error, Result};
+use lsb_format::package::{CodecRecord, Content, MANIFEST_FILE};
+use lsb_format::{Tile, Tiling};
+use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// An opened [`Package`] as a [`WeightSource`]. Every tile is checked against its checksum when it is read.
+#[derive(Debug)]
+pub struct PackageWeights {
+    package: Package,
+    facts: Vec<TensorFacts>,
+    /// For each tensor, the codec that decodes it.
+    codecs: Vec<Arc<dyn Quantizer>>,
+}
+
+impl PackageWeights {
+    /// The weights of `package`, whose codecs are built from `registry`.
+    ///
+    /// # Errors
+    /// If the registry lacks a codec, or a codec refuses the parameters it was stored with.
+    pub fn new(package: Package, registry: &Registry) -> Result<Self> {
+        let (mut facts, mut codecs) = (Vec::new(), Vec::new());
+        // One codec per record of the manifest, however many tensors share it.
+        let mut built: Vec<Option<(Parameters, Arc<dyn Quantizer>)>> =
+            vec![None; package.manifest().codecs.len()];
+        for (index, record) in package.manifest().tensors.iter().enumerate() {
+            let missing =
+                |what: &str| lsb_format::Error::corruption("P15", what.to_owned()).in_tensor(&record.name);
+            let (content, same_as) = match &record.content {
+                Content::Stored(_) => (Some(&record.content), None),
+                Content::SameAs(other) => {
+                    (package.manifest().tensor(other).map(|t| &t.content), Some(other.clone()))
+                }
+            };
+            let Some(Content::Stored(stored)) = content else {
+                return Err(missing("the tensor it is the same as is not stored").into());
+            };
+            let codec = package.manifest().codecs.get(stored.codec).zip(built.get_mut(stored.codec));
+            let (codec, slot) = codec.ok_or_else(|| missing("its codec is not listed"))?;
+            let (parameters, quantizer) = match slot {
+                Some(known) => known,
+                None => {
+                    let parameters = parameters(codec)?;
+                    let quantizer =
+                        registry.build(&codec.id, &parameters).map_err(Error::codec(&record.name))?;
+                    slot.insert((parameters, quantizer))
+                }
+            };
+            facts.push(TensorFacts {
+                name: record.name.clone(),
+                layer: layer_of(&record.name).to_string(),
+                dtype: stored.dtype,
+                shape: stored.shape.clone(),
+                stored_bytes: package.stored_bytes(index).unwrap_or(0),
+                codec: Some((codec.id.clone(), parameters.clone())),
+                same_as,
+            });
+            codecs.push(Arc::clone(quantizer));
+        }
+        Ok(PackageWeights { package, facts, codecs })
+    }
+
+    /// The package.
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+}
+
+fn parameters(codec: &CodecRecord) -> Result<Parameters> {
+    let parameters = serde_json::to_value(&codec.parameters).and_then(serde_json::from_value);
+    parameters.map_err(|e| {
+        let message = format!("parameters of {}: {e}", lsb_format::escape(&codec.id));
+        lsb_format::Error::corruption("P06", message).in_file(MANIFEST_FILE).into()
+    })
+}
+
+impl WeightSource for PackageWeights {
+    fn tensors(&self) -> &[TensorFacts] {
+        &self.facts
+    }
+
+    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights + '_>> {
+        let packed = self.package.tensor_at(tensor)?;
+        let (Some(facts), Some(codec)) = (self.facts.get(tensor), self.codecs.get(tensor)) else {
+            return Err(lsb_format::Error::argument(format!("no tensor number {tensor}")).into());
+        };
+        let matrix = packed.matrix();
+        // A decoder may rely on the partition its codec makes; the table only says what is stored.
+        let tiling = codec.tiling(&matrix).map_err(Error::codec(&facts.name))?;
+        if tiling != *packed.tiling() {
+            let shape = |t: &Tiling| format!("{} x {} in {} parts", t.tile_rows(), t.tile_cols(), t.parts());
+            let message = format!(
+                "tiles of {} where {} makes tiles of {}",
+                shape(packed.tiling()),
+                codec.id(),
+                shape(&tiling)
+            );
+            return Err(lsb_format::Error::corruption("P10", message)
+                .in_file(packed.file_name())
+                .in_tensor(&facts.name)
+                .into());
+        }
+        let decoder = codec.decoder(&matrix, packed.side()).map_err(Error::codec(&facts.name))?;
+        Ok(Box::new(Open { facts, packed, decoder }))
+    }
+}
+
+struct Open<'a> {
+    facts: &'a TensorFacts,
+    packed: PackedTensor,
+    decoder: Box<dyn TensorDecoder>,
+}
+
+impl Open<'_> {
+    /// Reads one tile with all its parts and hands them to `decode`.
+    fn tile(
+        &self,
+        tile: &Tile,
+        stored: &mut Vec<u8>,
+        decode: impl FnOnce(&dyn TensorDecoder, &[&[u8]]) -> lsb_quant::Result<()>,
+    ) -> Result<()> {
+        let parts = self.packed.read_tile(tile.index, self.tiling().parts(), stored)?;
+        decode(&*self.decoder, &parts).map_err(|e| match Error::codec(&self.facts.name)(e) {
+            Error::Input(e) => Error::Input(e.in_file(self.packed.file_name()).in_tile(tile.index)),
+            other => other,
+        })
+    }
+}
+
+impl TensorWeights for Open<'_> {
+    fn tiling(&self) -> &Tiling {
+        self.packed.tiling()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.decoder.is_exact()
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        let tile = self.tiling().tile_rows().min(self.tiling().rows())
+            * self.tiling().tile_cols().min(self.tiling().cols());
+        // Either as f32 or in its own type: a reader uses one of the two.
+        self.packed.largest_tile_bytes() + tile * self.facts.dtype.bits().div_ceil(8).max(4)
+    }
+
+    fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+        check_float(self.facts)?;
+        check_run(self.facts, &elements, size_of_val(out), 32)?;
+        let Scratch { stored, values, .. } = scratch;
+        gather(
+            self.tiling(),
+            elements,
+            |n| n as usize,
+            out,
+            values,
+            |tile, out| self.tile(tile, stored, |decoder, parts| decoder.decode(tile, parts, out)),
+        )
+    }
+
+    fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+        let bits = self.facts.dtype.bits();
+        check_run(self.facts, &elements, out.len(), bits)?;
+        if !self.is_exact() {
+            let (codec, name) = (self.facts.codec_id(), &self.facts.name);
+            let message = format!("{codec} does not keep the bits of the source");
+            return Err(lsb_format::Error::argument(message).in_tensor(name).into());
+        }
+        let Scratch { stored, exact, .. } = scratch;
+        gather(
+            self.tiling(),
+            elements,
+            |n| (n * bits / 8) as usize,
+            out,
+            exact,
+            |tile, out| self.tile(tile, stored, |decoder, parts| decoder.decode_exact(tile, parts, out)),
+        )
+    }
+}
