@@ -118,6 +118,12 @@ impl Package {
         Err(FormatError::argument(format!("the package has no tensor {index}")).into())
     }
 
+    /// Bytes the tensor with index `index` takes in its shard, tile table included; `None` where it is not
+    /// stored itself.
+    pub fn stored_bytes(&self, index: usize) -> Option<u64> {
+        self.places.get(index)?.as_ref().map(|place| place.end - place.start)
+    }
+
     fn open_tensor(&self, index: usize, name: &str, stored: &StoredTensor) -> Result<PackedTensor> {
         let shard = self.manifest.shards.get(stored.shard);
         let codec = self.manifest.codecs.get(stored.codec);

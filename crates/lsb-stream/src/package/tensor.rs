@@ -89,6 +89,12 @@ impl PackedTensor {
         self.place.end - self.place.start
     }
 
+    /// Bytes of its largest tile, all parts together.
+    pub fn largest_tile_bytes(&self) -> u64 {
+        let tiles = (0..self.tiling().len()).filter_map(|i| self.table.range(i));
+        tiles.map(|range| range.end - range.start).max().unwrap_or(0)
+    }
+
     /// Name of its shard.
     pub fn file_name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()

@@ -420,7 +420,7 @@ impl Store for MemoryStore {
                 Node::File(file) => Entry::File(file.now.len() as u64),
                 Node::Directory(_) => Entry::Directory,
             })),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(e) => Err(e),
         }
     }

@@ -76,6 +76,7 @@ impl Store for RealStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 Ok(fs::symlink_metadata(path).is_ok().then_some(Entry::Other))
             }
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => Ok(None),
             Err(e) => Err(e),
         }
     }
