@@ -59,7 +59,6 @@ impl Engine {
         Ok(Engine { pool, monitor, interrupt, scratch: Mutex::default(), budget })
     }
 
-
     /// Encodes the tensor of `lease` with `quantizer`. `advanced` hears of source bytes encoded.
     ///
     /// # Errors

@@ -1,0 +1,46 @@
+//! Quality limits as flags.
+
+use lsb_validate::QualityTargets;
+
+/// Limits a verdict judges.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Limits {
+    /// Least weight signal-to-noise ratio of the model, in dB
+    #[arg(long, value_name = "DB", help_heading = "Limits")]
+    pub(crate) min_snr: Option<f64>,
+
+    /// Least correlation of original and decoded weights
+    #[arg(long, value_name = "R", help_heading = "Limits")]
+    pub(crate) min_correlation: Option<f64>,
+
+    /// Largest mean |error| / (max - min), in percent [default: 1.0 in `validate`]
+    #[arg(long, value_name = "PERCENT", help_heading = "Limits")]
+    pub(crate) max_relative_error: Option<f64>,
+
+    /// Least ratio of source bytes to package bytes
+    #[arg(long, value_name = "X", help_heading = "Limits")]
+    pub(crate) min_ratio: Option<f64>,
+
+    /// Largest number of bits of package per weight
+    #[arg(long, value_name = "BITS", help_heading = "Limits")]
+    pub(crate) max_bpw: Option<f64>,
+
+    /// Largest package, in GB
+    #[arg(long, value_name = "GB", help_heading = "Limits")]
+    pub(crate) max_storage_gb: Option<f64>,
+}
+
+impl Limits {
+    /// As targets, with those given laid over `base`.
+    pub(crate) fn over(&self, base: QualityTargets) -> QualityTargets {
+        QualityTargets {
+            min_weight_snr_db: self.min_snr.or(base.min_weight_snr_db),
+            max_relative_error_percent: self.max_relative_error.or(base.max_relative_error_percent),
+            min_correlation: self.min_correlation.or(base.min_correlation),
+            min_ratio: self.min_ratio.or(base.min_ratio),
+            max_bpw: self.max_bpw.or(base.max_bpw),
+            max_storage_gb: self.max_storage_gb.or(base.max_storage_gb),
+            limits: base.limits,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! One file per verb: arguments with their help, then `run`.
+
+pub(crate) mod codecs;
+pub(crate) mod compress;
+pub(crate) mod decompress;
+pub(crate) mod diff;
+pub(crate) mod inspect;
+pub(crate) mod limits;
+pub(crate) mod options;
+pub(crate) mod plan;
+#[cfg(test)]
+mod tests;
+pub(crate) mod validate;
+pub(crate) mod verify;
+
+use crate::exit::Failure;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A flag that the first Ctrl-C sets; the second one ends the process.
+pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&flag);
+    let set = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after the current chunk; the work can be resumed (again to stop at once)");
+    });
+    set.map_err(|e| Failure::usage(format!("cannot handle Ctrl-C: {e}")))?;
+    Ok(flag)
+}

@@ -1,0 +1,78 @@
+//! Parses command lines and looks at the set of flags; runs nothing.
+
+use clap::{CommandFactory, Parser};
+use std::collections::BTreeSet;
+
+#[test]
+fn the_command_is_consistent() {
+    crate::Cli::command().debug_assert();
+}
+
+#[test]
+fn every_verb_explains_itself_and_shows_an_example() {
+    for verb in crate::Cli::command().get_subcommands().filter(|v| v.get_name() != "help") {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        assert!(!about.is_empty() && about.len() < 80, "{}: {about}", verb.get_name());
+        let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(after.contains(&format!("lsb {}", verb.get_name())), "{} has no example", verb.get_name());
+    }
+}
+
+#[test]
+fn every_flag_has_help_and_every_value_a_name() {
+    for verb in crate::Cli::command().get_subcommands().filter(|v| v.get_name() != "help") {
+        let mut longs = BTreeSet::new();
+        for arg in verb.get_arguments() {
+            let place = format!("{} {}", verb.get_name(), arg.get_id());
+            assert!(arg.get_help().is_some(), "{place} has no help");
+            if let Some(long) = arg.get_long() {
+                assert!(longs.insert(long.to_owned()), "{place} is there twice");
+            }
+            if arg.get_action().takes_values() {
+                let names = arg.get_value_names().unwrap_or_default();
+                let named = names.iter().all(|n| n.chars().all(|c| !c.is_lowercase()));
+                assert!(!names.is_empty() && named, "{place} does not name its value");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_option_of_the_configuration_is_a_flag() {
+    let config = serde_json::to_value(lsb_stream::CompressConfig::default()).unwrap();
+    let command = crate::Cli::command();
+    let compress = command.find_subcommand("compress").unwrap();
+    let flags: BTreeSet<String> =
+        compress.get_arguments().filter_map(|a| a.get_long()).map(|l| l.replace('-', "_")).collect();
+    for name in config.as_object().unwrap().keys() {
+        let flag = match name.as_str() {
+            "rules" => "rule",
+            "target" => "ratio",
+            "max_header_mb" => "max_header",
+            "shard_size_mb" => "shard_size",
+            other => other,
+        };
+        assert!(flags.contains(flag), "{name} has no flag");
+    }
+}
+
+#[test]
+fn flags_win_over_the_recipe_and_targets_exclude_each_other() {
+    let parse = |args: &[&str]| crate::Cli::try_parse_from([&["lsb"], args].concat());
+    assert!(parse(&["compress", "m", "--ratio", "5", "--bpw", "3"]).is_err());
+    assert!(parse(&["compress", "m", "--rule", "noequals"]).is_err());
+    assert!(parse(&["compress", "m", "--prefetch-enabled=false", "--target-size", "2.4GB"]).is_ok());
+    assert!(parse(&["compress"]).is_err());
+
+    let temp = tempfile::tempdir().unwrap();
+    let recipe = temp.path().join("lsb.toml");
+    std::fs::write(&recipe, "target_ram_mb = 200\ncodec = \"rtn:4\"\nrules = [\"norm=raw\"]\n").unwrap();
+    let recipe = recipe.to_str().unwrap();
+    let cli =
+        parse(&["compress", "m", "--config", recipe, "--codec", "ternary", "--rule", "head=raw"]).unwrap();
+    let crate::Verb::Compress(args) = cli.verb else { panic!() };
+    let config = args.config_for_tests();
+    assert_eq!(config.target_ram_mb, 200);
+    assert_eq!(config.codec.as_deref(), Some("ternary"));
+    assert_eq!(config.rules.iter().map(ToString::to_string).collect::<Vec<_>>(), ["norm=raw", "head=raw"]);
+}
