@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 use xtask::{fixtures, mutate, synth, tidy};
 
 // Every allocation of a mutation run is measured; the other commands do not notice.
@@ -28,8 +29,18 @@ enum Command {
     Mutate(mutate::Args),
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Tidy(args) => tidy::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::SynthModel(args) => synth::run(&args),

@@ -18,7 +18,7 @@ mod tests;
 
 pub use allocator::Watched;
 pub use run::run;
-pub use target::{TARGETS, Target};
+pub use target::{Seeds, TARGETS, Target};
 
 /// Options of `cargo xtask mutate`.
 #[derive(Clone, Debug, clap::Args)]

@@ -67,3 +67,11 @@ fn an_empty_input_can_be_changed() {
         mutate(&mut random, b"", b"x");
     }
 }
+
+#[test]
+fn every_codec_of_the_registry_is_tried() {
+    for entry in lsb_quant::Registry::standard().entries() {
+        let tried = target::codecs::CODECS.iter().any(|text| text.split(':').next() == Some(entry.id));
+        assert!(tried, "add {} to the list in xtask/src/mutate/target/codecs.rs", entry.id);
+    }
+}

@@ -7,8 +7,9 @@ use crate::process::peak_rss_bytes;
 use crate::store::{OpenMode, Store, StoreFile};
 use crate::weights::{PackageWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
 use crate::{Budget, Error, Observer, Result};
-use layout::{OutTensor, OutShard, plan_shards};
+use layout::{OutTensor, plan_shards};
 use lsb_format::DType;
+use lsb_format::package::FileRole;
 use lsb_quant::{Registry, from_f32_into};
 use rayon::prelude::*;
 use std::io::Read;
@@ -94,8 +95,9 @@ pub fn decompress(
         return Err(Error::Refused { message });
     }
     let package = Package::open(&options.package)?;
-    let files: Vec<String> = package.copied_files().map(str::to_owned).collect();
-    let weights = PackageWeights::new(package, registry.clone());
+    let copied = package.manifest().files.iter().filter(|f| f.role == FileRole::Copied);
+    let files: Vec<String> = copied.map(|f| f.file.clone()).collect();
+    let weights = PackageWeights::new(package, registry)?;
     let tensors: Vec<OutTensor> = weights
         .tensors()
         .iter()
@@ -112,7 +114,8 @@ pub fn decompress(
     } else {
         store.create_dir(&staging).map_err(Error::io("create", &staging))?;
     }
-    let work = Work { weights: &weights, budget: Budget::for_process(options.target_ram_mb), pool: pool(options)? };
+    let work =
+        Work { weights: &weights, budget: Budget::for_process(options.target_ram_mb), pool: pool(options)? };
     let mut exact_tensors = 0;
     let mut bytes = 0;
     for (number, shard) in shards.iter().enumerate() {
@@ -155,7 +158,8 @@ fn pool(options: &DecompressOptions) -> Result<rayon::ThreadPool> {
 }
 
 fn staging(out: &Path) -> Result<PathBuf> {
-    let name = out.file_name().ok_or_else(|| Error::Config(format!("{} is no directory name", out.display())))?;
+    let name =
+        out.file_name().ok_or_else(|| Error::Config(format!("{} is no directory name", out.display())))?;
     Ok(out.with_file_name(format!("{}.partial", name.to_string_lossy())))
 }
 
@@ -277,7 +281,8 @@ fn copy(store: &dyn Store, from: &Path, to: &Path) -> Result<()> {
 fn clear(store: &dyn Store, staging: &Path) -> Result<()> {
     let names = store.list(staging).map_err(Error::io("list", staging))?;
     if names.iter().any(|n| n.starts_with("lsb.")) {
-        let message = format!("{} holds unfinished compression; finish or remove it first", staging.display());
+        let message =
+            format!("{} holds unfinished compression; finish or remove it first", staging.display());
         return Err(Error::Refused { message });
     }
     for name in names {

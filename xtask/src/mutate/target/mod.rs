@@ -1,6 +1,10 @@
 //! The targets: each feeds bytes to one reader, and names what came out.
 
+pub(super) mod codecs;
+mod config;
+mod entropy;
 mod headers;
+mod records;
 
 use anyhow::Result;
 
@@ -20,15 +24,34 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: &[Target] = &[headers::SAFETENSORS_HEADER, headers::SHARD_INDEX];
+pub const TARGETS: &[Target] = &[
+    headers::SAFETENSORS_HEADER,
+    headers::SHARD_INDEX,
+    config::CONFIG_JSON,
+    records::MANIFEST,
+    records::SHARD_HEADER,
+    records::TILE_TABLE,
+    entropy::RANS_TILE,
+    entropy::POSITIONS,
+    codecs::CODEC_DECODE,
+    codecs::ROUNDTRIP,
+];
 
 /// For inputs without lengths or checksums.
 fn nothing(_: &mut [u8]) {}
 
 /// What an error of the format is called: its rule and the words of its message without the numbers and names.
 fn class(error: &lsb_format::Error) -> String {
-    let words: Vec<_> =
-        error.message().split(' ').filter(|w| w.bytes().all(|b| b.is_ascii_lowercase())).take(4).collect();
+    // Names come from the input and stand in quotes: from there on the message says nothing about the code.
+    let words: Vec<_> = error
+        .message()
+        .split(['"', ':'])
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase()))
+        .take(4)
+        .collect();
     format!("{} {}", error.rule(), words.join(" "))
 }
 

@@ -1,0 +1,6 @@
+//! `codec_decode`: see `xtask/src/mutate/target/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    xtask::mutate::one("codec_decode", data);
+});

@@ -1,0 +1,6 @@
+//! `config_json`: see `xtask/src/mutate/target/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    xtask::mutate::one("config_json", data);
+});

@@ -1,0 +1,6 @@
+//! `rans_tile`: see `xtask/src/mutate/target/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    xtask::mutate::one("rans_tile", data);
+});

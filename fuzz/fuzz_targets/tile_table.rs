@@ -1,0 +1,6 @@
+//! `tile_table`: see `xtask/src/mutate/target/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    xtask::mutate::one("tile_table", data);
+});
