@@ -14,3 +14,8 @@ pub fn repository_root() -> PathBuf {
     root.pop();
     root
 }
+
+/// The code in the guide is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/adding-a-codec.md")]
+struct AddingACodec;

@@ -55,8 +55,10 @@ fn write() -> MemoryStore {
 fn dump(bytes: &[u8]) -> String {
     let line = |(number, row): (usize, &[u8])| {
         let hex: Vec<String> = row.iter().map(|b| format!("{b:02x}")).collect();
-        let text: String =
-            row.iter().map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' }).collect();
+        let text: String = row
+            .iter()
+            .map(|b| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '.' })
+            .collect();
         format!("{:04x}  {:<47}  {text}", number * 16, hex.join(" ")).trim_end().to_owned()
     };
     bytes.chunks(16).enumerate().map(line).collect::<Vec<_>>().join("\n")
