@@ -58,8 +58,8 @@ pub struct CompressConfig {
     pub allow_nonfinite: bool,
     /// Treat warnings about the input as errors.
     pub strict: bool,
-    /// Source bytes per shard of the package, in MB.
-    pub shard_size_mb: u64,
+    /// Source bytes after which the package starts a new shard.
+    pub shard_bytes: u64,
     /// Discard unfinished work of an earlier run.
     pub restart: bool,
     /// Replace an existing output.
@@ -90,7 +90,7 @@ impl Default for CompressConfig {
             threads: 0,
             allow_nonfinite: false,
             strict: false,
-            shard_size_mb: 5000,
+            shard_bytes: 5_000_000_000,
             restart: false,
             overwrite: false,
             max_header_mb: 64,
@@ -134,8 +134,8 @@ impl CompressConfig {
         if !(self.quality_threshold >= 0.0) {
             return bad("quality_threshold must be 0 or more");
         }
-        if self.shard_size_mb == 0 || self.max_header_mb == 0 || self.max_header_mb > 1000 {
-            return bad("shard_size_mb must be at least 1 and max_header_mb 1 to 1000");
+        if self.shard_bytes == 0 || self.max_header_mb == 0 || self.max_header_mb > 1000 {
+            return bad("shard_bytes must be at least 1 and max_header_mb 1 to 1000");
         }
         if let Some(Target::Ratio(x) | Target::Bpw(x)) = self.target {
             if !(x > 0.0 && x.is_finite()) {

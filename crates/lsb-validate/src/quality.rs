@@ -9,15 +9,23 @@ use serde::Serialize;
 /// Error figures of everything that was shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WeightReport {
-    /// All weights, each stored tensor counted once.
+    /// All weights, each stored tensor counted once. A few exact tensors with large values (norms) can
+    /// hold most of the signal, so this says little about the rest.
     pub model: WeightError,
-    /// The tensors that were not restored exactly, together: exact norms and biases do not flatter it.
-    /// `None` where all were.
+    /// The tensors that were not restored exactly, together; `None` where all were.
     pub lossy: Option<WeightError>,
     /// Layers, in the order they appeared.
     pub layers: Vec<LayerFigures>,
     /// Tensors, in the order they appeared.
     pub tensors: Vec<TensorFigures>,
+}
+
+impl WeightReport {
+    /// The figures that targets are judged by: of the weights that are not exact, or of all where all are.
+    /// Unlike those of all weights they obey the bounds of [`crate::feasibility`].
+    pub fn judged(&self) -> &WeightError {
+        self.lossy.as_ref().unwrap_or(&self.model)
+    }
 }
 
 /// Figures of one layer.
@@ -143,24 +151,31 @@ impl Validator for QualityValidator {
         }
     }
 
-    /// `weight_snr_db`, `relative_error_percent`, `correlation` (missing where undefined), `relative_mse`,
-    /// `max_abs_error` of the model, `lossy_weight_snr_db` of what is not exact, and the worst tensor's
-    /// `worst_weight_snr_db` and `worst_relative_error_percent` with its name.
+    /// `weight_snr_db`, `relative_error_percent`, `correlation` (missing where undefined) and `relative_mse`
+    /// of the weights that are not exact, `all_weights_snr_db` of the model, and the worst tensor's
+    /// `max_abs_error`, `worst_weight_snr_db` and `worst_relative_error_percent` with its name.
     fn finish(&mut self) -> Vec<Measurement> {
         let report = self.report();
-        let model = &report.model;
+        let (model, judged) = (&report.model, report.judged());
         let all = format!("all {} weights", model.weights);
-        let mut out = vec![Measurement::new("weight_snr_db", model.weight_snr_db, "dB", all.clone())];
-        if let Some(lossy) = &report.lossy {
-            let detail = format!("the {} weights of tensors that are not exact", lossy.weights);
-            out.push(Measurement::new("lossy_weight_snr_db", lossy.weight_snr_db, "dB", detail));
+        let covers = match &report.lossy {
+            Some(lossy) => format!("the {} weights of tensors that are not exact", lossy.weights),
+            None => format!("{all}, every one exact"),
+        };
+        let mut out = vec![
+            Measurement::new("weight_snr_db", judged.weight_snr_db, "dB", covers.clone()),
+            Measurement::new("all_weights_snr_db", model.weight_snr_db, "dB", all),
+            Measurement::new(
+                "relative_error_percent",
+                judged.relative_error_percent,
+                "%",
+                format!("mean error over the range of its tensor, {covers}"),
+            ),
+        ];
+        if let Some(correlation) = judged.correlation {
+            out.push(Measurement::new("correlation", correlation, "", covers.clone()));
         }
-        let percent = "mean |error| over the range of the tensor, averaged over the weights";
-        out.push(Measurement::new("relative_error_percent", model.relative_error_percent, "%", percent));
-        if let Some(correlation) = model.correlation {
-            out.push(Measurement::new("correlation", correlation, "", all.clone()));
-        }
-        out.push(Measurement::new("relative_mse", model.relative_mse, "", all));
+        out.push(Measurement::new("relative_mse", judged.relative_mse, "", covers));
         let worst = |key: &dyn Fn(&WeightError) -> f64| {
             let by = |a: &&TensorFigures, b: &&TensorFigures| key(&a.error).total_cmp(&key(&b.error));
             // On a tie the first tensor is named.
@@ -220,11 +235,15 @@ mod tests {
         assert_eq!(layers, [("layer 0", 4), ("after layers", 2)]);
         // Signal 5 + 32 + 16, noise 0.25 + 1; without the exact tensor 21 over 1.25.
         assert!((figures.model.weight_snr_db - 10.0 * (53.0f64 / 1.25).log10()).abs() < 1e-12);
-        assert!((figures.lossy.unwrap().weight_snr_db - 10.0 * (21.0f64 / 1.25).log10()).abs() < 1e-12);
+        assert!((figures.judged().weight_snr_db - 10.0 * (21.0f64 / 1.25).log10()).abs() < 1e-12);
         // 25 %, 0 % and 12.5 % of the ranges.
         assert!((figures.model.relative_error_percent - 12.5).abs() < 1e-12);
-        let worst = judge.finish().into_iter().find(|m| m.name == "worst_weight_snr_db").unwrap();
-        assert_eq!(worst.detail, "head");
+        assert_eq!(figures.judged().weights, 4);
+        let measured = judge.finish();
+        let find = |name: &str| measured.iter().find(|m| m.name == name).unwrap();
+        assert_eq!(find("worst_weight_snr_db").detail, "head");
+        assert_eq!(find("weight_snr_db").value, figures.judged().weight_snr_db);
+        assert_eq!(find("all_weights_snr_db").value, figures.model.weight_snr_db);
         let json = serde_json::to_value(judge.report()).unwrap();
         assert_eq!(json["tensors"][1]["exact"], true);
         assert!(json["tensors"][1]["weight_snr_db"].is_null());

@@ -105,11 +105,11 @@ impl From<Limit> for String {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QualityTargets {
-    /// Least `weight_snr_db` of the model.
+    /// Least `weight_snr_db` of the weights that are not exact.
     pub min_weight_snr_db: Option<f64>,
-    /// Largest `relative_error_percent` of the model; 1 unless set.
+    /// Largest `relative_error_percent` of the weights that are not exact; 1 unless set.
     pub max_relative_error_percent: Option<f64>,
-    /// Least `correlation` of the model.
+    /// Least `correlation` of the weights that are not exact.
     pub min_correlation: Option<f64>,
     /// Least `ratio`.
     pub min_ratio: Option<f64>,

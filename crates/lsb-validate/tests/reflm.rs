@@ -1,13 +1,37 @@
 //! The judge on a real trained model.
 
+use lsb_quant::Registry;
 use lsb_stream::source::Model;
-use lsb_stream::{Budget, ModelWeights, WeightSource};
-use lsb_validate::{Compare, Outcome, QualityTargets, QualityValidator, Validator, diff, summarize};
-use std::path::Path;
+use lsb_stream::{Budget, CompressConfig, LoopCompressor, ModelWeights, WeightSource, open_weights};
+use lsb_validate::{
+    Compare, DiffState, Outcome, QualityTargets, QualityValidator, Validator, diff, summarize,
+};
+use std::path::{Path, PathBuf};
+
+fn path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm")
+}
 
 fn reflm() -> ModelWeights {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm");
-    ModelWeights::new(Model::open(&path, &Default::default()).expect("the fixture is a model"))
+    ModelWeights::new(Model::open(&path(), &Default::default()).expect("the fixture is a model"))
+}
+
+#[test]
+fn a_lossless_package_has_the_bits_of_its_source_and_fewer_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = CompressConfig::default();
+    config.output = Some(dir.path().join("out"));
+    config.codec = Some("lossless".into());
+    let report = LoopCompressor::new(config).compress_model(path(), None).unwrap();
+    let package = open_weights(&report.package, &Registry::standard(), &Default::default()).unwrap();
+    let budget = Budget::new(16_000_000);
+    let tensors = diff(&reflm(), &*package, &budget).unwrap();
+    for t in &tensors {
+        assert_eq!(t.state, DiffState::Identical, "{t:?}");
+    }
+    let summary = summarize(&tensors);
+    assert!(summary.bytes_b < summary.bytes_a, "{summary:?}");
+    assert_eq!(budget.used(), 0);
 }
 
 #[test]

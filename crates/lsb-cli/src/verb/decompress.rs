@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     options.overwrite = args.overwrite;
     options.target_ram_mb = args.target_ram_mb;
     options.threads = args.threads;
-    options.shard_size_mb = args.shard_size.div_ceil(1_000_000);
+    options.shard_bytes = args.shard_size;
     if options.target_ram_mb < 32 {
         return Err(Failure::usage("--target-ram-mb must be at least 32"));
     }

@@ -154,7 +154,7 @@ impl Options {
             c.max_header_mb = n.div_ceil(1_000_000);
         }
         if let Some(n) = self.shard_size {
-            c.shard_size_mb = n.div_ceil(1_000_000);
+            c.shard_bytes = n;
         }
         c.check()?;
         Ok(c)

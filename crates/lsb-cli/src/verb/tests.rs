@@ -49,7 +49,7 @@ fn every_option_of_the_configuration_is_a_flag() {
             "rules" => "rule",
             "target" => "ratio",
             "max_header_mb" => "max_header",
-            "shard_size_mb" => "shard_size",
+            "shard_bytes" => "shard_size",
             other => other,
         };
         assert!(flags.contains(flag), "{name} has no flag");

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The command under test.
-pub fn lsb() -> Command {
+pub(crate) fn lsb() -> Command {
     Command::new(env!("CARGO_BIN_EXE_lsb"))
 }
 
 /// Runs the command and insists on its exit code.
-pub fn run(args: &[&str], code: i32) -> Output {
+pub(crate) fn run(args: &[&str], code: i32) -> Output {
     let output = lsb().args(args).output().unwrap();
     assert_eq!(
         output.status.code(),
@@ -25,12 +25,12 @@ pub fn run(args: &[&str], code: i32) -> Output {
 }
 
 /// The trained model that ships with the project.
-pub fn reflm() -> PathBuf {
+pub(crate) fn reflm() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm")
 }
 
 /// Reproducible values with a bell-shaped distribution, as bf16.
-pub fn bell(seed: u64, n: usize) -> Vec<u8> {
+pub(crate) fn bell(seed: u64, n: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut uniform = move || {
         state ^= state << 13;
@@ -47,7 +47,7 @@ pub fn bell(seed: u64, n: usize) -> Vec<u8> {
 }
 
 /// Writes a model of three shards with `layers` layers of `width` x `width` matrices.
-pub fn sharded_model(dir: &Path, layers: usize, width: usize) {
+pub(crate) fn sharded_model(dir: &Path, layers: usize, width: usize) {
     std::fs::create_dir_all(dir).unwrap();
     let mut tensors: Vec<(String, Vec<usize>)> =
         vec![("model.embed_tokens.weight".into(), vec![2 * width, width])];
@@ -85,7 +85,7 @@ pub fn sharded_model(dir: &Path, layers: usize, width: usize) {
 }
 
 /// Every file of a directory with its bytes.
-pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     entries
         .map(|e| {
@@ -96,7 +96,7 @@ pub fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// Insists that two directories hold the same files with the same bytes.
-pub fn assert_same(a: &Path, b: &Path) {
+pub(crate) fn assert_same(a: &Path, b: &Path) {
     let (x, y) = (contents(a), contents(b));
     assert_eq!(x.keys().collect::<Vec<_>>(), y.keys().collect::<Vec<_>>());
     for (name, bytes) in &x {

@@ -133,12 +133,12 @@ impl LoopCompressor {
             tool: prepare::TOOL.to_owned(),
             source: prepared.source(),
             tensors: prepared.stored_tensors(),
-            shard_bytes: self.config.shard_size_mb.saturating_mul(1_000_000),
+            shard_bytes: self.config.shard_bytes,
         };
         let run = match PackageWriter::begin(Arc::clone(&self.store), &prepared.output, options)? {
             Begin::Done(manifest) => {
                 tracing::info!("the output is complete already");
-                let document = prepare::read_document(&prepared.output)?;
+                let document = prepare::read_document(&*self.store, &prepared.output)?;
                 let mut report = finish_report(&prepared, document);
                 report.package_bytes = prepare::package_bytes(&manifest)?;
                 report.already_done = true;

@@ -9,6 +9,7 @@ use crate::plan::assign::{self, Assignment, FIXED_BYTES, TensorFacts, record_byt
 use crate::plan::{Plan, PlannedTensor};
 use crate::report::TensorReport;
 use crate::source::{Model, OpenOptions, find_duplicates};
+use crate::store::{OpenMode, Store};
 use crate::{Budget, CompressConfig, Error, ModelCheck, Result};
 use lsb_format::package::{Digest, FileRole, Fingerprint, Manifest, Source, SourceFile};
 use lsb_quant::{Quantizer, Registry};
@@ -392,7 +393,7 @@ fn fingerprint(model: &Model, jobs: &[Job], config: &CompressConfig) -> Result<F
         if config.adaptive_precision { config.quality_threshold.to_string() } else { "off".into() };
     put("adaptive_precision", adaptive);
     put("allow_nonfinite", config.allow_nonfinite.to_string());
-    put("shard_size_mb", config.shard_size_mb.to_string());
+    put("shard_bytes", config.shard_bytes.to_string());
     Ok(out)
 }
 
@@ -409,11 +410,20 @@ pub(super) fn nonfinite(job: &Job, index: u64, value: f32) -> Error {
 }
 
 /// The report inside a finished package.
-pub(super) fn read_document(output: &Path) -> Result<Document> {
+pub(super) fn read_document(store: &dyn Store, output: &Path) -> Result<Document> {
     let path = output.join("report.json");
-    let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+    let file = store.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
+    let bytes = file.size().map_err(Error::io("read", &path))?;
+    if bytes > MAX_REPORT_BYTES {
+        return Err(Error::Config(format!("{}: {bytes} bytes are no report", path.display())));
+    }
+    let mut text = vec![0; bytes as usize];
+    file.read_exact_at(&mut text, 0).map_err(Error::io("read", &path))?;
     serde_json::from_slice(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
 }
+
+/// No report is longer: two hundred thousand tensors with a kilobyte each.
+const MAX_REPORT_BYTES: u64 = 200 << 20;
 
 /// Bytes of what a decoder needs: manifest and shards.
 pub(super) fn package_bytes(manifest: &Manifest) -> Result<u64> {

@@ -34,8 +34,8 @@ pub struct DecompressOptions {
     pub target_ram_mb: u64,
     /// Threads; 0 means one per core.
     pub threads: usize,
-    /// Largest weight file to make, in MB.
-    pub shard_size_mb: u64,
+    /// Largest weight file to make, in bytes.
+    pub shard_bytes: u64,
 }
 
 impl DecompressOptions {
@@ -48,7 +48,7 @@ impl DecompressOptions {
             overwrite: false,
             target_ram_mb: 400,
             threads: 0,
-            shard_size_mb: 5000,
+            shard_bytes: 5_000_000_000,
         }
     }
 }
@@ -104,7 +104,7 @@ pub fn decompress(
         .enumerate()
         .map(|(index, t)| OutTensor::new(index, t, options.dtype))
         .collect::<Result<_>>()?;
-    let shards = plan_shards(&tensors, options.shard_size_mb.saturating_mul(1_000_000));
+    let shards = plan_shards(&tensors, options.shard_bytes);
     let total = tensors.iter().map(|t| t.bytes).sum();
     observer.started(tensors.len(), total, 0);
 

@@ -7,7 +7,7 @@
 use super::journal::{FinishedTensor, Journal, Proven};
 use super::layout::{Layout, TensorPlan};
 use super::staging::{self, exists, sync_dir};
-use super::verify::{Depth, verify_in};
+use super::verify::{Depth, is_sound};
 use super::writer::PackageWriter;
 use super::{CHUNK_BYTES, JOURNAL_FILE, Package};
 use crate::store::{Entry, OpenMode, Store, StoreFile};
@@ -80,10 +80,7 @@ impl PackageWriter {
         let lock = if staged { Some(staging::lock(store, &job.staging, out)?) } else { None };
         if let Some(manifest) = job.finished_output()? {
             // A kill after the exchange leaves the old package behind; unfinished other work has a journal.
-            if staged
-                && !exists(store, &job.staging.join(JOURNAL_FILE))?
-                && staging::is_ours(&staging::list(store, &job.staging)?)
-            {
+            if staged && staging::is_ours(&staging::list(store, &job.staging)?) && job.proven()?.is_none() {
                 staging::remove(store, &job.staging)?;
             }
             return Ok(Begin::Done(Box::new(manifest)));
@@ -99,11 +96,10 @@ impl PackageWriter {
             return job.start(lock);
         };
         if !restart {
-            if exists(store, &job.staging.join(JOURNAL_FILE))? {
-                if let Some(proven) = Journal::read(store, &job.staging.join(JOURNAL_FILE))? {
-                    return job.resume(lock, proven);
-                }
-            } else if let Some(manifest) = job.complete_staging()? {
+            if let Some(proven) = job.proven()? {
+                return job.resume(lock, proven);
+            }
+            if let Some(manifest) = job.complete_staging()? {
                 job.put_in_place(lock)?;
                 return Ok(Begin::Done(Box::new(manifest)));
             }
@@ -138,13 +134,19 @@ impl Job {
         if !exists(&**store, &self.out.join(MANIFEST_FILE))? {
             return Ok(None);
         }
-        let Ok(package) = Package::open_in(Arc::clone(store), &self.out) else { return Ok(None) };
+        let Some(package) = valid(Package::open_in(Arc::clone(store), &self.out))? else { return Ok(None) };
         if package.manifest().fingerprint != self.fingerprint.digest()
-            || !verify_in(Arc::clone(store), &self.out, Depth::Quick)?.ok
+            || !is_sound(Arc::clone(store), &self.out, Depth::Quick)?
         {
             return Ok(None);
         }
         Ok(Some(package.into_manifest()))
+    }
+
+    /// What the journal of the staging directory proves, if there is one that proves anything.
+    fn proven(&self) -> Result<Option<Proven>> {
+        let path = self.staging.join(JOURNAL_FILE);
+        if exists(&*self.store, &path)? { Journal::read(&*self.store, &path) } else { Ok(None) }
     }
 
     /// Refuses to begin where the output is in the way.
@@ -173,11 +175,16 @@ impl Job {
     /// The manifest of the staging directory if that is complete: only its new name is missing.
     fn complete_staging(&self) -> Result<Option<Manifest>> {
         let store = &self.store;
-        if !exists(&**store, &self.staging.join(MANIFEST_FILE))? {
+        // Where a journal is left, the last sync before its removal may not have happened.
+        if !exists(&**store, &self.staging.join(MANIFEST_FILE))?
+            || exists(&**store, &self.staging.join(JOURNAL_FILE))?
+        {
             return Ok(None);
         }
-        let Ok(package) = Package::open_in(Arc::clone(store), &self.staging) else { return Ok(None) };
-        if !verify_in(Arc::clone(store), &self.staging, Depth::Full)?.ok {
+        let Some(package) = valid(Package::open_in(Arc::clone(store), &self.staging))? else {
+            return Ok(None);
+        };
+        if !is_sound(Arc::clone(store), &self.staging, Depth::Full)? {
             return Ok(None);
         }
         let (then, now) = (package.manifest().fingerprint, self.fingerprint.digest());
@@ -269,5 +276,14 @@ impl Job {
             at += length as u64;
         }
         Ok(ShortDigest::from_blake3(&hasher.finalize()) == record.blake3)
+    }
+}
+
+/// A package that is damaged is none; one that cannot be read is an error.
+fn valid(package: Result<Package>) -> Result<Option<Package>> {
+    match package {
+        Ok(package) => Ok(Some(package)),
+        Err(Error::Input(_)) => Ok(None),
+        Err(e) => Err(e),
     }
 }

@@ -127,7 +127,7 @@ impl Package {
     fn open_tensor(&self, index: usize, name: &str, stored: &StoredTensor) -> Result<PackedTensor> {
         let shard = self.manifest.shards.get(stored.shard);
         let codec = self.manifest.codecs.get(stored.codec);
-        let place = self.places.get(index).cloned().flatten();
+        let place = self.place(index);
         let (Some(shard), Some(codec), Some(place)) = (shard, codec, place) else {
             return Err(FormatError::corruption("P15", "its shard cannot be read").in_tensor(name).into());
         };
@@ -146,6 +146,11 @@ impl Package {
             codec.id.clone(),
             parameters,
         )
+    }
+
+    /// Where a stored tensor lies in its shard, if that has a valid header.
+    pub(super) fn place(&self, index: usize) -> Option<Range<u64>> {
+        self.places.get(index).cloned().flatten()
     }
 
     fn find(&self, name: &str) -> Option<usize> {

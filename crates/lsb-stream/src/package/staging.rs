@@ -1,9 +1,9 @@
 //! Names around an output: the staging directory beside it, what may be removed there, and in which order.
 
 use super::JOURNAL_FILE;
-use crate::store::{Lock, Store};
+use crate::store::{Lock, OpenMode, Store};
 use crate::{Error, Result};
-use lsb_format::package::{MANIFEST_FILE, MAX_FILE_NAME_DEPTH, shard_file_name};
+use lsb_format::package::{MANIFEST_FILE, MAX_FILE_NAME_DEPTH};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -47,16 +47,15 @@ pub(super) fn sync_dir(store: &dyn Store, path: &Path) -> Result<()> {
     store.sync_dir(path).map_err(Error::io("sync", path))
 }
 
-/// True where the content of a directory looks like the work of this program, whole or half removed.
+/// True where the content of a directory is the work of this program, whole or half removed.
 pub(super) fn is_ours(names: &[String]) -> bool {
-    let ours = |n: &String| n == JOURNAL_FILE || n == MANIFEST_FILE || *n == shard_file_name(0);
-    names.is_empty() || names.iter().any(ours)
+    names.is_empty() || names.iter().any(|n| n == JOURNAL_FILE || n == MANIFEST_FILE)
 }
 
-/// Empties a directory that [`is_ours`].
+/// Removes everything from a directory that [`is_ours`] but an empty journal.
 ///
-/// The order matters where this is cut off half-way: without its manifest the rest no longer looks complete,
-/// without its journal nothing of it is continued, and until the first shard is gone it is known to be ours.
+/// That journal comes first and goes last: as long as anything else is there it says that the directory is ours
+/// and that nothing in it is to be continued, wherever this is cut off.
 ///
 /// # Errors
 /// [`Error::Refused`] if the directory holds something else.
@@ -67,24 +66,20 @@ pub(super) fn clear(store: &dyn Store, directory: &Path) -> Result<()> {
             message: format!("{} is not the work of lsb; move it away", directory.display()),
         });
     }
-    let is_shard = |name: &str| name.starts_with("weights-") && name.ends_with(".lsb");
-    for first in [MANIFEST_FILE, JOURNAL_FILE] {
-        if names.iter().any(|n| n == first) {
-            remove_file(store, &directory.join(first))?;
-        }
-    }
-    for name in names.iter().filter(|n| !is_shard(n) && *n != MANIFEST_FILE && *n != JOURNAL_FILE) {
+    let journal = directory.join(JOURNAL_FILE);
+    let file = store.open(&journal, OpenMode::Create).map_err(Error::io("create", &journal))?;
+    file.sync_data().map_err(Error::io("sync", &journal))?;
+    sync_dir(store, directory)?;
+    for name in names.iter().filter(|n| *n != JOURNAL_FILE) {
         remove_all(store, &directory.join(name), MAX_FILE_NAME_DEPTH)?;
     }
-    for name in names.iter().rev().filter(|n| is_shard(n)) {
-        remove_file(store, &directory.join(name))?;
-    }
-    Ok(())
+    sync_dir(store, directory)
 }
 
 /// Empties a directory that [`is_ours`] and removes it, durably.
 pub(super) fn remove(store: &dyn Store, directory: &Path) -> Result<()> {
     clear(store, directory)?;
+    remove_all(store, &directory.join(JOURNAL_FILE), 0)?;
     store.remove_dir(directory).map_err(Error::io("remove", directory))?;
     sync_dir(store, parent(directory))
 }
@@ -102,14 +97,10 @@ pub(super) fn remove_all(store: &dyn Store, path: &Path, depth: usize) -> Result
     }
 }
 
-fn remove_file(store: &dyn Store, path: &Path) -> Result<()> {
-    store.remove_file(path).map_err(Error::io("remove", path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{MemoryStore, OpenMode};
+    use crate::store::MemoryStore;
 
     #[test]
     fn staging_is_beside_the_output() {
@@ -126,9 +117,9 @@ mod tests {
         let store = MemoryStore::new();
         let touch = |path: &str| drop(store.open(Path::new(path), OpenMode::Create).unwrap());
         store.create_dir(Path::new("/x")).unwrap();
-        clear(&store, Path::new("/x")).unwrap();
         touch("/x/letters.txt");
         assert!(matches!(clear(&store, Path::new("/x")), Err(Error::Refused { .. })));
+        assert_eq!(store.files().len(), 1);
         for name in ["/x/weights-00001.lsb", "/x/weights-00002.lsb", "/x/lsb.json"] {
             touch(name);
         }

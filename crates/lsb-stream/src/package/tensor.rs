@@ -13,10 +13,10 @@ use std::sync::Arc;
 /// A stored tensor whose tile table has been read and checked. May be shared between threads.
 #[derive(Debug)]
 pub struct PackedTensor {
-    pub(super) file: Arc<dyn StoreFile>,
-    pub(super) path: PathBuf,
+    file: Arc<dyn StoreFile>,
+    path: PathBuf,
     key: TensorKey,
-    pub(super) place: Range<u64>,
+    place: Range<u64>,
     name: String,
     stored: StoredTensor,
     codec: String,
@@ -133,6 +133,22 @@ impl PackedTensor {
             at += length as u64;
         }
         Ok(out)
+    }
+
+    /// Compares the hash of the whole tensor, once `hasher` has seen its `data` bytes of tiles.
+    pub(super) fn check_hash(&self, mut hasher: blake3::Hasher, data: u64) -> Result<()> {
+        let start = self.place.start + data;
+        // The table and its length field: at most 80 MiB.
+        let mut rest = vec![0; usize::try_from(self.place.end - start).unwrap_or(0)];
+        read_exact(&*self.file, &self.path, &mut rest, start)?;
+        hasher.update(&rest);
+        let (found, stored) = (ShortDigest::from_blake3(&hasher.finalize()), self.stored.blake3);
+        if found == stored {
+            return Ok(());
+        }
+        let message = format!("the tensor's hash is {found} and should be {stored}");
+        let error = FormatError::corruption("P22", message).in_file(self.file_name()).in_tensor(&*self.name);
+        Err(error.advise("fetch or build this file again").into())
     }
 
     fn locate(&self, error: Error, tile: u64, offset: u64) -> Error {

@@ -304,7 +304,7 @@ fn a_tensor_stored_with_another_counts_once() {
         names,
         [
             "weight_snr_db",
-            "lossy_weight_snr_db",
+            "all_weights_snr_db",
             "relative_error_percent",
             "correlation",
             "relative_mse",

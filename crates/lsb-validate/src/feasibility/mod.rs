@@ -3,6 +3,9 @@
 //! The yardstick is Shannon's rate-distortion function of Gaussian weights: R bits per weight give at most
 //! `6.02 R` dB and a correlation of at most `sqrt(1 - 2^(-2R))`, whatever the codec. Bits that restore the
 //! source exactly end the rule: a number of 16 bits cannot need more than 16.
+//!
+//! Gaussian weights of one variance are the hardest of their power. Heavier tails and tensors of unequal
+//! variance let a codec do somewhat better, so a narrow conflict is a warning and a wide one is certain.
 
 use crate::targets::QualityTargets;
 use crate::verdict::plain;
@@ -83,18 +86,18 @@ pub struct Prediction {
     pub codec: String,
     /// Bytes of the package.
     pub bytes: u64,
-    /// Signal-to-noise ratio in dB on Gaussian weights of equal variance; infinite where all is exact.
+    /// Signal-to-noise ratio in dB of what is not exact, on Gaussian weights of equal variance; infinite
+    /// where all is exact.
     pub snr_db: f64,
 }
 
 impl From<&Plan> for Prediction {
     fn from(plan: &Plan) -> Self {
         let stored: Vec<_> = plan.tensors.iter().filter(|t| t.same_as.is_none() && t.weights > 0).collect();
-        let weights: f64 = stored.iter().map(|t| t.weights as f64).sum();
-        let noise: f64 = stored
-            .iter()
-            .filter_map(|t| Some(t.weights as f64 * 10f64.powf(-t.predicted_snr_db? / 10.0)))
-            .sum();
+        // Exact tensors are left out, as they are from the figure that targets are judged by.
+        let lossy = || stored.iter().filter_map(|t| Some((t.weights as f64, t.predicted_snr_db?)));
+        let weights: f64 = lossy().map(|(n, _)| n).sum();
+        let noise: f64 = lossy().map(|(n, snr_db)| n * 10f64.powf(-snr_db / 10.0)).sum();
         let mut codecs: Vec<(&str, u64)> = Vec::new();
         for t in &stored {
             match codecs.iter_mut().find(|(id, _)| *id == t.codec) {

@@ -106,3 +106,32 @@ fn nothing_to_store_and_nonsense_targets_are_no_conflict() {
     assert!(feasibility(&targets, &bf16(), None).conflicts.is_empty());
     assert_eq!(feasibility(&targets, &SourceFacts::uniform(0, DType::F32), None), Feasibility::default());
 }
+
+#[test]
+fn a_plan_gives_the_source_and_the_prediction() {
+    let tensor = |name: &str, codec: &str, weights: u64, snr_db: Option<f64>, same_as: Option<&str>| {
+        serde_json::json!({
+            "name": name, "layer": "layer 0", "dtype": "BF16", "shape": [weights], "codec": codec, "parameters": {},
+            "weights": weights, "source_bytes": 2 * weights, "predicted_bytes": weights / 2,
+            "predicted_snr_db": snr_db, "same_as": same_as, "reason": "",
+        })
+    };
+    let plan: Plan = serde_json::from_value(serde_json::json!({
+        "model": "m", "source_bytes": 4000, "weights": 1500, "predicted_bytes": 800, "predicted_ram_bytes": 0,
+        "ram_limit_bytes": 0, "streamed_tensors": 0, "target": null, "warnings": [],
+        "tensors": [
+            tensor("a", "rtn", 750, Some(20.0), None),
+            tensor("b", "rtn", 250, Some(10.0), None),
+            tensor("norm", "raw", 500, None, None),
+            tensor("head", "rtn", 500, Some(1.0), Some("a")),
+        ],
+    }))
+    .unwrap();
+    let source = SourceFacts::from(&plan);
+    assert_eq!((source.weights, source.source_bytes), (1500, 4000));
+    assert!(near(source.lossless_bpw, 10.6, 1e-9));
+    let prediction = Prediction::from(&plan);
+    assert_eq!((prediction.codec.as_str(), prediction.bytes), ("rtn", 800));
+    // Noise 0.01 x 750 + 0.1 x 250 over 1000 lossy weights; the tied head and the exact norm do not count.
+    assert!(near(prediction.snr_db, 10.0 * (1000.0f64 / 32.5).log10(), 1e-9));
+}
