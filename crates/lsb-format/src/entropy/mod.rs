@@ -16,16 +16,18 @@
 //! Source: J. Duda, "Asymmetric numeral systems" (2013), in the range variant; interleaving as described by
 //! F. Giesen, "Interleaved entropy coders" (2014).
 
+mod decode;
+mod encode;
 mod positions;
-mod run;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use decode::{Context, SingleTable, decode_run};
+pub use encode::encode_run;
 pub use positions::{decode_positions, encode_positions};
-pub use run::{Context, SingleTable, decode_run, encode_run};
-pub use symbols::{decode_symbols, encode_symbols, symbols_len_bound};
+pub use symbols::{decode_symbols, encode_symbols, encode_symbols_saving, symbols_len_bound};
 pub use table::{DecodeTable, PRECISION, Table};
 
 /// Lanes that share a stream.
