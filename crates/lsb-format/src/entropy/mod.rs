@@ -9,7 +9,8 @@
 //! *Tables.* [`Table`] holds integer frequencies that sum to `2^12`. [`encode_run`] and [`decode_run`] let the
 //! caller choose among several tables for every symbol (by the state of a trellis, say);
 //! [`encode_symbols`] and [`decode_symbols`] are the plain form for bytes, with the table inside and an
-//! escape for symbols too rare for the precision.
+//! escape for symbols too rare for the precision. [`encode_escapes`] holds integers that no alphabet holds, and
+//! [`encode_positions`] increasing positions.
 //!
 //! *Size.* A run of up to `2^18` symbols takes at most its entropy times 1.003 plus 160 bytes, tables apart.
 //!
@@ -18,6 +19,7 @@
 
 mod decode;
 mod encode;
+mod escape;
 mod positions;
 mod symbols;
 mod table;
@@ -26,6 +28,7 @@ mod tests;
 
 pub use decode::{Context, SingleTable, decode_run};
 pub use encode::encode_run;
+pub use escape::{MAX_ESCAPE_BITS, decode_escapes, encode_escapes, fold, unfold};
 pub use positions::{decode_positions, encode_positions};
 pub use symbols::{decode_symbols, encode_symbols, encode_symbols_saving, symbols_len_bound};
 pub use table::{DecodeTable, PRECISION, Table};

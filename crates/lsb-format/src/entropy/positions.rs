@@ -188,12 +188,12 @@ fn geometric_table(count: usize, bound: u32, k: u32) -> Table {
     // Probability of no position at one place, then at 2^k places.
     let mut ratio = ONE - (ONE / u64::from(bound.max(1))).saturating_mul(count as u64).min(ONE - 1);
     for _ in 0..k {
-        ratio = ratio * ratio >> 32;
+        ratio = (ratio * ratio) >> 32;
     }
     let mut counts = [0u64; 256];
     let mut left = ONE;
     for c in &mut counts[..255] {
-        let kept = left * ratio >> 32;
+        let kept = (left * ratio) >> 32;
         // At least 1: every symbol must stay codable.
         *c = (left - kept).max(1);
         left = kept;

@@ -53,10 +53,10 @@ impl Table {
     fn from_frequencies(freq: &[u32; 256]) -> Table {
         let mut table = Table { freq: [0; 256], start: [0; 256] };
         let mut start = 0;
-        for s in 0..256 {
-            table.freq[s] = freq[s] as u16;
+        for (s, &f) in freq.iter().enumerate() {
+            table.freq[s] = f as u16;
             table.start[s] = start;
-            start += freq[s] as u16;
+            start += f as u16;
         }
         table
     }
@@ -83,20 +83,25 @@ impl Table {
     }
 
     /// Appends the table: first used symbol, number of symbols up to the last used one minus 1, then their
-    /// frequencies but the last as LEB128. The last follows from the sum.
+    /// frequencies but the last as LEB128; after a frequency of 0, how many more zeros follow (`u8`). The last
+    /// follows from the sum.
     pub fn write(&self, out: &mut Vec<u8>) {
         let used = |s: &usize| self.freq[*s] > 0;
         let first = (0..256).find(used).unwrap_or(0);
         let last = (0..256).rev().find(used).unwrap_or(0);
-        out.push(first as u8);
-        out.push((last - first) as u8);
-        for s in first..last {
+        out.extend_from_slice(&[first as u8, (last - first) as u8]);
+        let mut s = first;
+        while s < last {
             let f = self.freq[s];
-            if f < 128 {
+            s += 1;
+            if f == 0 {
+                let more = self.freq[s..last].iter().take_while(|&&f| f == 0).count();
+                out.extend_from_slice(&[0, more as u8]);
+                s += more;
+            } else if f < 128 {
                 out.push(f as u8);
             } else {
-                out.push((f & 127) as u8 | 128);
-                out.push((f >> 7) as u8);
+                out.extend_from_slice(&[(f & 127) as u8 | 128, (f >> 7) as u8]);
             }
         }
     }
@@ -104,36 +109,43 @@ impl Table {
     /// Reads what [`Table::write`] wrote; returns the table and the bytes it took.
     ///
     /// # Errors
-    /// If the bytes end early, or the frequencies are not what `write` makes: shortest form, sum `2^12`,
-    /// first and last symbol used.
+    /// If the bytes end early, or are not what `write` makes: shortest form, sum `2^12`, first and last
+    /// symbol used.
     pub fn read(bytes: &[u8]) -> Result<(Table, usize)> {
-        let bad = |what: &str| Error::corruption("E1", format!("frequency table: {what}"));
-        let [first, span, ..] = *bytes else { return Err(bad("cut short")) };
-        let (first, last) = (usize::from(first), usize::from(first) + usize::from(span));
+        let bad = |what: &str| Error::corruption("P50", format!("frequency table: {what}"));
+        let mut next = bytes.iter();
+        let mut byte = || next.next().map(|&b| u32::from(b)).ok_or_else(|| bad("cut short"));
+        let (first, span) = (byte()? as usize, byte()? as usize);
+        let last = first + span;
         if last > 255 {
             return Err(bad("symbols above 255"));
         }
         let mut freq = [0u32; 256];
-        let (mut at, mut sum) = (2, 0u32);
-        for f in &mut freq[first..last] {
-            let low = *bytes.get(at).ok_or_else(|| bad("cut short"))?;
-            at += 1;
-            *f = u32::from(low & 127);
-            if low & 128 != 0 {
-                let high = *bytes.get(at).ok_or_else(|| bad("cut short"))?;
-                at += 1;
-                if high == 0 || high > 31 {
-                    return Err(bad("a frequency out of range"));
+        let (mut s, mut sum, mut after_zero) = (first, 0u32, true);
+        while s < last {
+            let low = byte()?;
+            if low == 0 {
+                s += 1 + byte()? as usize;
+                if after_zero || s > last {
+                    return Err(bad("zeros where a symbol must be used"));
                 }
-                *f |= u32::from(high) << 7;
+                after_zero = true;
+                continue;
             }
-            sum += *f;
+            let high = if low & 128 != 0 { byte()? } else { 0 };
+            if low & 128 != 0 && !(1..32).contains(&high) {
+                return Err(bad("a frequency out of range"));
+            }
+            freq[s] = low & 127 | high << 7;
+            sum += freq[s];
+            s += 1;
+            after_zero = false;
         }
-        if sum >= TOTAL || (first < last && freq[first] == 0) {
-            return Err(bad("frequencies do not sum to 4096"));
+        if sum >= TOTAL {
+            return Err(bad("frequencies sum to more than 4096"));
         }
         freq[last] = TOTAL - sum;
-        Ok((Self::from_frequencies(&freq), at))
+        Ok((Self::from_frequencies(&freq), bytes.len() - next.len()))
     }
 
     /// The form decoders use.
@@ -201,7 +213,7 @@ static LOG: [u16; TOTAL as usize + 1] = {
         let mut x = (f as u64) << (31 - whole);
         let (mut bits, mut i) = (whole as u16, 0);
         while i < 8 {
-            x = x * x >> 31;
+            x = (x * x) >> 31;
             bits <<= 1;
             if x >> 32 != 0 {
                 x >>= 1;
