@@ -94,8 +94,7 @@ pub(crate) fn to_half(x: f64) -> f16 {
 /// # Errors
 /// If one is not finite, or negative where `signed` is false.
 pub(crate) fn read_halves(what: &str, bytes: &[u8], signed: bool) -> Result<Vec<f32>, Error> {
-    let values: Vec<f32> =
-        bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect();
+    let values: Vec<f32> = bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect();
     for (i, x) in values.iter().enumerate() {
         if !x.is_finite() || (!signed && x.is_sign_negative()) {
             return Err(Error::corruption("P32", format!("{what} {i} is {x}")));

@@ -1,6 +1,6 @@
 //! Bits, least significant first, and Rice codes.
 
-use lsb_format::{Error, Result};
+use lsb_format::{Error, Result, bits};
 
 /// Appends bits to bytes.
 #[derive(Debug)]
@@ -77,10 +77,12 @@ impl<'a> BitReader<'a> {
             }
         }
         self.at += 1;
-        let value = u64::from(high) << low_bits | u64::from(window(self.bytes, self.at) as u32 & low_mask(low_bits));
+        let value =
+            u64::from(high) << low_bits | u64::from(window(self.bytes, self.at) as u32 & low_mask(low_bits));
         self.at += low_bits as usize;
         if value > u64::from(max) || self.at > self.bytes.len() * 8 {
-            let message = format!("a code of {value} where at most {max} is possible, in {} bytes", self.bytes.len());
+            let message =
+                format!("a code of {value} where at most {max} is possible, in {} bytes", self.bytes.len());
             return Err(Error::corruption("P34", message));
         }
         Ok(value as u32)
@@ -96,7 +98,7 @@ impl<'a> BitReader<'a> {
             let message = format!("codes end after {read} of {} bytes", self.bytes.len());
             return Err(Error::corruption("P30", message));
         }
-        super::payload::check_spare_bits("codes", self.bytes, self.at)
+        bits::check_len(self.bytes, 1, self.at)
     }
 }
 

@@ -57,14 +57,3 @@ impl<'a> Payload<'a> {
         Err(Error::corruption("P30", message))
     }
 }
-
-/// Refuses a plane of `bits` bits whose last byte has other bits set.
-pub(crate) fn check_spare_bits(what: &str, plane: &[u8], bits: usize) -> Result<()> {
-    let used = bits % 8;
-    match plane.last() {
-        Some(&last) if used != 0 && last >> used != 0 => {
-            Err(Error::corruption("P31", format!("spare bits are set after the {bits} bits of the {what}")))
-        }
-        _ => Ok(()),
-    }
-}
