@@ -27,7 +27,7 @@ fn main() {
     let tensors = matrices(&model);
     for text in codecs {
         let codec = Registry::standard().parse(&text).expect("a codec");
-        let mut line = |name: &str, parts: &[(MatrixInfo, &[u8])]| {
+        let line = |name: &str, parts: &[(MatrixInfo, &[u8])]| {
             let (mut bits, mut weights, mut sums) = (0.0, 0.0, Distortion::default());
             for (matrix, bytes) in parts {
                 let (bpw, d) = harness::rate_and_distortion(&*codec, matrix, bytes).expect("finite weights");

@@ -1,18 +1,30 @@
 //! Every codec, one folder each. The list in [`all`] is the only place that names them all.
 
 mod bitstream;
+mod divided;
+mod gaussian_table;
 pub mod lossless;
 pub mod outlier_binary;
 mod payload;
 pub mod raw;
+pub mod residual_binary;
+pub mod rtn;
 mod signs;
 mod sums;
+pub mod ternary;
 
 use crate::{CodecEntry, Error, MatrixInfo, Result};
 
 /// One line per codec.
 pub(crate) fn all() -> Vec<CodecEntry> {
-    vec![raw::entry(), lossless::entry(), outlier_binary::entry()]
+    vec![
+        raw::entry(),
+        lossless::entry(),
+        outlier_binary::entry(),
+        residual_binary::entry(),
+        ternary::entry(),
+        rtn::entry(),
+    ]
 }
 
 /// Refuses matrices whose elements are not real numbers.

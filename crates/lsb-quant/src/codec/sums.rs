@@ -23,7 +23,7 @@ fn over_lanes(values: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     total
 }
 
-fn lane_sum(lanes: &[f32; LANES]) -> f64 {
+pub(crate) fn lane_sum(lanes: &[f32; LANES]) -> f64 {
     let mut sums = lanes.map(f64::from);
     let mut n = LANES;
     while n > 1 {
@@ -52,11 +52,21 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
 
 /// Number and sum of the values above `level`.
 pub(crate) fn split_at(values: &[f32], level: f32) -> (u32, f64) {
+    split(values, level, |x| x)
+}
+
+/// Number and sum of the magnitudes above `level`.
+pub(crate) fn split_magnitudes_at(values: &[f32], level: f32) -> (u32, f64) {
+    split(values, level, f32::abs)
+}
+
+fn split(values: &[f32], level: f32, term: impl Fn(f32) -> f32) -> (u32, f64) {
     let (mut count, mut total) = (0u32, 0.0);
     for block in values.chunks(BLOCK) {
         let (mut lanes, mut counts) = ([0.0f32; LANES], [0u32; LANES]);
         let mut add = |chunk: &[f32]| {
             for ((lane, n), &x) in lanes.iter_mut().zip(&mut counts).zip(chunk) {
+                let x = term(x);
                 let above = x > level;
                 *lane += if above { x } else { 0.0 };
                 *n += u32::from(above);
