@@ -128,19 +128,19 @@ impl CompressConfig {
         if self.target_ram_mb < 32 {
             return bad("target_ram_mb must be at least 32");
         }
-        if !(self.target_storage_gb > 0.0) {
+        if self.target_storage_gb.is_nan() || self.target_storage_gb <= 0.0 {
             return bad("target_storage_gb must be above 0");
         }
-        if !(self.quality_threshold >= 0.0) {
+        if self.quality_threshold.is_nan() || self.quality_threshold < 0.0 {
             return bad("quality_threshold must be 0 or more");
         }
         if self.shard_bytes == 0 || self.max_header_mb == 0 || self.max_header_mb > 1000 {
             return bad("shard_bytes must be at least 1 and max_header_mb 1 to 1000");
         }
-        if let Some(Target::Ratio(x) | Target::Bpw(x)) = self.target {
-            if !(x > 0.0 && x.is_finite()) {
-                return bad("a target must be above 0");
-            }
+        if let Some(Target::Ratio(x) | Target::Bpw(x)) = self.target
+            && !(x.is_finite() && x > 0.0)
+        {
+            return bad("a target must be above 0");
         }
         Ok(())
     }

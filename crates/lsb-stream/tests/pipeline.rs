@@ -1,6 +1,8 @@
 //! The whole compression under faults: a stop or a full disk at every operation of a run leaves what stood at
 //! the output before, and the same request then finishes to the same bytes.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use lsb_stream::store::{CountdownStore, Fault, MemoryStore, Store};
 use lsb_stream::{CompressConfig, CompressReport, Error, LoopCompressor};
 use std::collections::BTreeMap;

@@ -38,8 +38,9 @@ fn selected(tiling: &Tiling, values: &[f32], s: &OutlierSelection) -> Vec<usize>
     for t in 0..tiling.len() {
         let mut ties = s.ties[t as usize];
         let run = tiling.elements(t..t + 1);
-        for i in run.start as usize..run.end as usize {
-            let m = values[i].abs().to_bits();
+        let first = run.start as usize;
+        for (i, x) in values[first..run.end as usize].iter().enumerate().map(|(i, x)| (first + i, x)) {
+            let m = x.abs().to_bits();
             if m > s.threshold || (m == s.threshold && ties > 0) {
                 ties -= u32::from(m == s.threshold);
                 out.push(i);
