@@ -1,9 +1,8 @@
 //! What does each codec cost and lose, on Gaussian weights and on those of a trained model?
 //!
-//! `cargo bench -p lsb-benches --bench rate_distortion -- rtn:4 rtn:bits=4,group=64` measures these codecs instead of
-//! the usual ones.
+//! The tables of `estimate()` come from here: `cargo bench -p lsb-benches --bench rate_distortion -- rtn:4
+//! rtn:bits=4,group=64` measures these codecs instead of the usual ones.
 
-mod gaussian;
 #[path = "../crates/lsb-quant/tests/harness/mod.rs"]
 #[allow(dead_code)]
 mod harness;
@@ -12,7 +11,19 @@ use lsb_format::DType;
 use lsb_format::safetensors::Header;
 use lsb_quant::{Distortion, MatrixInfo, Registry};
 
-const USUAL: &[&str] = &["outlier-binary"];
+const USUAL: &[&str] = &[
+    "outlier-binary",
+    "outlier-binary:group=256",
+    "outlier-binary:group=128",
+    "outlier-binary:group=64",
+    "ternary",
+    "residual-binary:2",
+    "residual-binary:3",
+    "residual-binary:4",
+    "rtn:3",
+    "rtn:4",
+    "rtn:bits=4,symmetric=true",
+];
 const CLASSES: &[&str] =
     &["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens"];
 
@@ -20,7 +31,7 @@ fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let usual = USUAL.iter().map(|s| (*s).to_owned()).collect();
     let codecs = if asked.is_empty() { usual } else { asked };
-    let gaussian = gaussian::gaussian_bf16(1, 4096 * 4096);
+    let gaussian = harness::bytes_of(DType::BF16, &harness::gaussian(1, 4096 * 4096));
     let square = MatrixInfo { rows: 4096, cols: 4096, dtype: DType::BF16 };
     let model = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/reflm/model.safetensors"))
         .expect("the reference model is part of the repository");

@@ -72,7 +72,7 @@ impl<'a> BitReader<'a> {
             if zeros < 32 {
                 break;
             }
-            if low_bits < 32 && high > max >> low_bits || self.at > self.bytes.len() * 8 {
+            if high > max >> low_bits || self.at > self.bytes.len() * 8 {
                 break;
             }
         }

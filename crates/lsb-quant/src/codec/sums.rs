@@ -96,8 +96,12 @@ mod tests {
             prop_assert!((sum_of_squares(&values) - plain(&|x| x * x)).abs() < 3.0 * bound);
             let (n, s) = split_at(&values, level);
             prop_assert_eq!(n as usize, values.iter().filter(|&&x| x > level).count());
-            let expected = plain(&|x| if x > f64::from(level) { x } else { 0.0 });
-            prop_assert!((s - expected).abs() < bound);
+            let above = plain(&|x| if x > f64::from(level) { x } else { 0.0 });
+            prop_assert!((s - above).abs() < bound);
+            let (n, s) = split_magnitudes_at(&values, level);
+            prop_assert_eq!(n as usize, values.iter().filter(|&&x| x.abs() > level).count());
+            let above = plain(&|x| if x.abs() > f64::from(level) { x.abs() } else { 0.0 });
+            prop_assert!((s - above).abs() < bound);
         }
     }
 }

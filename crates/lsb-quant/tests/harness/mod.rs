@@ -1,17 +1,18 @@
 //! A whole tensor through a codec, in memory.
 
+use lsb_format::DType;
 use lsb_quant::{Distortion, EncodedTile, MatrixInfo, Quantizer, Result, Span, Statistics, Surveyor, to_f32};
 
 /// A tensor after encoding.
 #[derive(Debug, PartialEq)]
-pub struct Encoded {
-    pub tiles: Vec<EncodedTile>,
-    pub side: Vec<u8>,
+pub(crate) struct Encoded {
+    pub(crate) tiles: Vec<EncodedTile>,
+    pub(crate) side: Vec<u8>,
 }
 
 impl Encoded {
     /// Bytes of all tiles and the side information.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.side.len() + self.tiles.iter().map(|t| t.bytes().len()).sum::<usize>()
     }
 }
@@ -35,7 +36,12 @@ fn spans<'a>(
 }
 
 /// Gathers what the codec needs, in spans of `step` tiles.
-pub fn survey(codec: &dyn Quantizer, matrix: &MatrixInfo, bytes: &[u8], step: u64) -> Result<Statistics> {
+pub(crate) fn survey(
+    codec: &dyn Quantizer,
+    matrix: &MatrixInfo,
+    bytes: &[u8],
+    step: u64,
+) -> Result<Statistics> {
     let mut surveyor = Surveyor::new(&codec.needs(), matrix, &codec.tiling(matrix)?);
     while surveyor.wants_pass() {
         for span in spans(codec, matrix, bytes, step)? {
@@ -47,7 +53,7 @@ pub fn survey(codec: &dyn Quantizer, matrix: &MatrixInfo, bytes: &[u8], step: u6
 }
 
 /// Encodes with statistics gathered before, in spans of `step` tiles.
-pub fn encode_surveyed(
+pub(crate) fn encode_surveyed(
     codec: &dyn Quantizer,
     matrix: &MatrixInfo,
     bytes: &[u8],
@@ -65,13 +71,13 @@ pub fn encode_surveyed(
 }
 
 /// Surveys and encodes.
-pub fn encode(codec: &dyn Quantizer, matrix: &MatrixInfo, bytes: &[u8], step: u64) -> Result<Encoded> {
+pub(crate) fn encode(codec: &dyn Quantizer, matrix: &MatrixInfo, bytes: &[u8], step: u64) -> Result<Encoded> {
     let statistics = survey(codec, matrix, bytes, step)?;
     encode_surveyed(codec, matrix, bytes, &statistics, step)
 }
 
 /// Decodes the first `parts` parts of every tile.
-pub fn decode(
+pub(crate) fn decode(
     codec: &dyn Quantizer,
     matrix: &MatrixInfo,
     encoded: &Encoded,
@@ -88,7 +94,7 @@ pub fn decode(
 }
 
 /// Bits per weight with ten bytes of records per tile, and the distortion.
-pub fn rate_and_distortion(
+pub(crate) fn rate_and_distortion(
     codec: &dyn Quantizer,
     matrix: &MatrixInfo,
     bytes: &[u8],
@@ -98,4 +104,40 @@ pub fn rate_and_distortion(
     let total = encoded.len() + 10 * encoded.tiles.len();
     let distortion = Distortion::measure(&to_f32(matrix.dtype, bytes), &decoded);
     Ok((8.0 * total as f64 / matrix.weights() as f64, distortion))
+}
+
+/// Seeded Gaussian weights of mean 0 and variance 1.
+pub(crate) fn gaussian(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    // SplitMix64; the top 53 bits as a number in (0, 1).
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64 + 1.0 / (1u64 << 54) as f64
+    };
+    let mut out = Vec::with_capacity(count + 1);
+    while out.len() < count {
+        // Box and Muller.
+        let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
+        out.push((radius * angle.cos()) as f32);
+        out.push((radius * angle.sin()) as f32);
+    }
+    out.truncate(count);
+    out
+}
+
+/// Little-endian bytes of weights in an element type.
+///
+/// # Panics
+/// If the type has no encoder here.
+pub(crate) fn bytes_of(dtype: DType, weights: &[f32]) -> Vec<u8> {
+    match dtype {
+        DType::F64 => weights.iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect(),
+        DType::F32 => weights.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        DType::F16 => weights.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect(),
+        DType::BF16 => weights.iter().flat_map(|&x| half::bf16::from_f32(x).to_le_bytes()).collect(),
+        other => panic!("no weights in {other}"),
+    }
 }

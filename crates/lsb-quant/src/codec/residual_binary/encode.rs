@@ -14,6 +14,7 @@ use lsb_format::{DType, Tile};
 pub(super) struct Encoder {
     pub(super) planes: usize,
     pub(super) group: Group,
+    pub(super) refine: bool,
     pub(super) dtype: DType,
 }
 
@@ -27,7 +28,7 @@ impl TileEncoder for Encoder {
         let mut whole = NormalEquations::default();
         for (row, codes) in weights.chunks(cols).zip(codes.chunks_mut(cols)) {
             for (weights, codes) in row.chunks(group).zip(codes.chunks_mut(group)) {
-                let halves = fit(weights, self.planes, codes).map(to_half);
+                let halves = fit(weights, self.planes, self.refine, codes).map(to_half);
                 scales.push(halves);
                 if self.planes > 1 {
                     self.add_scaled(&mut whole, &normal_equations(weights, codes, self.planes), &halves);

@@ -28,6 +28,7 @@ const RIDGE: f64 = 1e-7;
 
 impl NormalEquations {
     /// The first `planes` of the best scales.
+    #[expect(clippy::needless_range_loop, reason = "several rows and columns of one matrix at a time")]
     pub(super) fn solve(&self, planes: usize) -> PerPlane<f64> {
         let (mut a, mut x) = (self.gram, self.moments);
         for k in 0..planes {
@@ -126,8 +127,13 @@ pub(super) fn normal_equations(weights: &[f32], codes: &[u8], planes: usize) -> 
     out
 }
 
-/// Fits a group. Returns its scales, none negative, and leaves the signs in `codes`.
-pub(super) fn fit(weights: &[f32], planes: usize, codes: &mut [u8]) -> PerPlane<f64> {
+/// Fits a group, by the looped passes alone where `refine` is false. Returns its scales, none negative, and leaves the signs in `codes`.
+pub(super) fn fit(weights: &[f32], planes: usize, refine: bool, codes: &mut [u8]) -> PerPlane<f64> {
+    if !refine {
+        let scales = greedy(weights, planes);
+        assign(weights, &scales, planes, codes);
+        return scales;
+    }
     let squares = sum_of_squares(weights);
     let rms = (squares / weights.len().max(1) as f64).sqrt();
     let uniform: PerPlane<f64> = std::array::from_fn(|k| {

@@ -36,17 +36,24 @@ pub struct ResidualBinary {
     pub planes: u8,
     /// Which weights share scales.
     pub group: Group,
+    /// Refine scales and signs of all planes together, instead of leaving them as the looped passes made them.
+    pub error_compensation: bool,
 }
 
 impl Default for ResidualBinary {
     fn default() -> Self {
-        ResidualBinary { planes: 3, group: Group::Row }
+        ResidualBinary { planes: 3, group: Group::Row, error_compensation: true }
     }
 }
 
 const PARAMETERS: &[ParameterHelp] = &[
     ParameterHelp { name: "planes", values: "3 (1 to 8)", summary: "signs per weight" },
     ParameterHelp { name: "group", values: "row (or 8 to 65536)", summary: "columns that share scales" },
+    ParameterHelp {
+        name: "error_compensation",
+        values: "true",
+        summary: "refine all planes together instead of one after the other",
+    },
 ];
 
 const LADDER: &[&str] =
@@ -58,6 +65,9 @@ const GAUSSIAN: GaussianTable<MAX_PLANES> = GaussianTable {
     columns_128: [4.43, 9.45, 14.69, 20.03, 25.46, 30.90, 36.33, 41.78],
     columns_4096: [4.40, 9.31, 14.34, 19.45, 24.64, 29.90, 35.25, 40.68],
 };
+/// The same for looped passes alone.
+const GAUSSIAN_LOOPED: GaussianTable<MAX_PLANES> =
+    GaussianTable { columns_32: [0.0; 8], columns_128: [0.0; 8], columns_4096: [0.0; 8] };
 
 pub(crate) fn entry() -> CodecEntry {
     CodecEntry::new(ID, "looped one-bit passes, readable plane by plane", |p| {
@@ -78,6 +88,7 @@ impl ResidualBinary {
         let out = ResidualBinary {
             planes: r.integer("planes", i64::from(d.planes), 1, MAX_PLANES as i64)? as u8,
             group: Group::read(&mut r, ID, d.group)?,
+            error_compensation: r.flag("error_compensation", d.error_compensation)?,
         };
         r.finish()?;
         Ok(out)
@@ -90,7 +101,10 @@ impl Quantizer for ResidualBinary {
     }
 
     fn parameters(&self) -> Parameters {
-        Parameters::new().with("planes", self.planes).with("group", self.group.value())
+        Parameters::new()
+            .with("planes", self.planes)
+            .with("group", self.group.value())
+            .with("error_compensation", self.error_compensation)
     }
 
     fn estimate(&self, matrix: &MatrixInfo) -> Option<Estimate> {
@@ -99,10 +113,11 @@ impl Quantizer for ResidualBinary {
         let groups = self.group.in_matrix(matrix.rows, matrix.cols, tiling.tile_cols());
         let planes = f64::from(self.planes);
         let bits = matrix.weights() as f64 * planes + 16.0 * groups * planes;
+        let table = if self.error_compensation { &GAUSSIAN } else { &GAUSSIAN_LOOPED };
         let factors = planes * (planes - 1.0);
         Some(Estimate {
             bytes: bits / 8.0 + tiling.len() as f64 * (2.0 + factors),
-            snr_db: GAUSSIAN.at(usize::from(self.planes) - 1, self.group, tiling.tile_cols()),
+            snr_db: table.at(usize::from(self.planes) - 1, self.group, tiling.tile_cols()),
         })
     }
 
@@ -115,6 +130,7 @@ impl Quantizer for ResidualBinary {
         Ok(Box::new(PerTile::new(encode::Encoder {
             planes: usize::from(self.planes),
             group: self.group,
+            refine: self.error_compensation,
             dtype: matrix.dtype,
         })))
     }

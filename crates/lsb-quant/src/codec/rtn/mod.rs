@@ -29,14 +29,14 @@ use lsb_format::{DType, Tile, bits};
 use std::sync::Arc;
 
 const ID: &str = "rtn";
-const MIN_BITS: u8 = 2;
-const MAX_BITS: u8 = 8;
+const MIN_BITS: u32 = 2;
+const MAX_BITS: u32 = 8;
 
 /// Integers of `bits` bits per weight, with a scale per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundToNearest {
     /// Bits per weight, 2 to 8.
-    pub bits: u8,
+    pub bits: u32,
     /// Which weights share a scale.
     pub group: Group,
     /// Levels mirror around zero, and no zero points are stored.
@@ -96,7 +96,7 @@ impl RoundToNearest {
         let d = Self::default();
         let mut r = parameters.reader(ID);
         let out = RoundToNearest {
-            bits: r.integer("bits", i64::from(d.bits), i64::from(MIN_BITS), i64::from(MAX_BITS))? as u8,
+            bits: r.integer("bits", i64::from(d.bits), i64::from(MIN_BITS), i64::from(MAX_BITS))? as u32,
             group: Group::read(&mut r, ID, d.group)?,
             symmetric: r.flag("symmetric", d.symmetric)?,
         };
@@ -105,7 +105,7 @@ impl RoundToNearest {
     }
 
     fn grid(&self) -> Grid {
-        Grid { bits: u32::from(self.bits), symmetric: self.symmetric }
+        Grid { bits: self.bits, symmetric: self.symmetric }
     }
 }
 
@@ -131,7 +131,7 @@ impl Quantizer for RoundToNearest {
             bytes: matrix.weights() as f64 * f64::from(self.bits) / 8.0
                 + per_group * groups
                 + 2.5 * tiling.len() as f64,
-            snr_db: table.at(usize::from(self.bits - MIN_BITS), self.group, tiling.tile_cols()),
+            snr_db: table.at((self.bits - MIN_BITS) as usize, self.group, tiling.tile_cols()),
         })
     }
 
@@ -177,7 +177,7 @@ impl TileEncoder for Encoder {
         if !self.codec.symmetric {
             out.buffer().extend_from_slice(&zeros);
         }
-        bits::pack(&integers, u32::from(self.codec.bits), out.buffer());
+        bits::pack(&integers, self.codec.bits, out.buffer());
         out.end_part();
         Ok(())
     }
@@ -197,7 +197,7 @@ impl TensorDecoder for Decoder {
         let scales = read_halves("scale", payload.take("scales", 2 * n_groups)?, false)?;
         let zeros = payload.take("zero points", if self.codec.symmetric { 0 } else { n_groups })?;
         let mut integers = vec![0; out.len()];
-        bits::unpack_bytes(payload.rest(), u32::from(self.codec.bits), &mut integers)?;
+        bits::unpack_bytes(payload.rest(), self.codec.bits, &mut integers)?;
         let grid = self.codec.grid();
         let (cols, group) = (tile.cols as usize, self.codec.group.width(tile.cols as usize));
         let mut number = 0;

@@ -25,7 +25,7 @@ const ID: &str = "ternary";
 
 /// How the scale of a group follows from its weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TernaryScale {
+pub enum TernaryRule {
     /// Scale and zero zone of least squared error.
     #[default]
     LeastSquares,
@@ -39,12 +39,12 @@ pub struct Ternary {
     /// Which weights share a scale.
     pub group: Group,
     /// How scales are computed.
-    pub scale: TernaryScale,
+    pub scale: TernaryRule,
 }
 
 impl Default for Ternary {
     fn default() -> Self {
-        Ternary { group: Group::Row, scale: TernaryScale::LeastSquares }
+        Ternary { group: Group::Row, scale: TernaryRule::LeastSquares }
     }
 }
 
@@ -68,6 +68,7 @@ pub(crate) fn entry() -> CodecEntry {
         Ok(Arc::new(Ternary::from_parameters(p)?))
     })
     .with_parameters(PARAMETERS)
+    .with_ladder(&["group=row"])
 }
 
 impl Ternary {
@@ -80,7 +81,7 @@ impl Ternary {
         let mut r = parameters.reader(ID);
         let out = Ternary {
             group: Group::read(&mut r, ID, d.group)?,
-            scale: [TernaryScale::LeastSquares, TernaryScale::AbsMean][r.choice("scale", "lsq", SCALES)?],
+            scale: [TernaryRule::LeastSquares, TernaryRule::AbsMean][r.choice("scale", "lsq", SCALES)?],
         };
         r.finish()?;
         Ok(out)
@@ -134,8 +135,8 @@ impl TileEncoder for Encoder {
         for (row, digits) in weights.chunks(cols).zip(digits.chunks_mut(cols)) {
             for (weights, digits) in row.chunks(group).zip(digits.chunks_mut(group)) {
                 let scale = to_half(match self.codec.scale {
-                    TernaryScale::LeastSquares => least_squares(weights),
-                    TernaryScale::AbsMean => mean_magnitude(weights),
+                    TernaryRule::LeastSquares => least_squares(weights),
+                    TernaryRule::AbsMean => mean_magnitude(weights),
                 });
                 out.buffer().extend_from_slice(&scale.to_le_bytes());
                 // Halfway between zero and the scale: the nearest level.
