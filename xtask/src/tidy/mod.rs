@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the rules a reviewer should not have to remember.
 //!
 //! Every check is a function from a [`Tree`] (paths and bytes) or the crate graph to [`Violation`]s, so each is
-//! tested on small trees in memory. One file per subject; the list in [`check_tree`] is the only place that names
+//! tested on small trees in memory. One file per subject; the list in `check_tree` is the only place that names
 //! them all.
 
 mod codecs_doc;

@@ -1,4 +1,4 @@
-//! Every codec, one folder each. The list in [`all`] is the only place that names them all.
+//! Every codec, one folder each. The list in `all` is the only place that names them all.
 
 mod bitstream;
 mod divided;
