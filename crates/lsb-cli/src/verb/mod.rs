@@ -8,12 +8,15 @@ pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod options;
 pub(crate) mod plan;
+pub(crate) mod recipe;
 #[cfg(test)]
 mod tests;
 pub(crate) mod validate;
+pub(crate) mod value;
 pub(crate) mod verify;
 
 use crate::exit::Failure;
+use crate::render::say;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,8 +28,8 @@ pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
         if seen.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("stopping after the current chunk; the work can be resumed (again to stop at once)");
+        say("stopping after the current chunk; the work can be resumed (again to stop at once)");
     });
-    set.map_err(|e| Failure::usage(format!("cannot handle Ctrl-C: {e}")))?;
+    set.map_err(|e| Failure::refused(format!("cannot handle Ctrl-C: {e}")))?;
     Ok(flag)
 }

@@ -71,7 +71,7 @@ fn flags_win_over_the_recipe_and_targets_exclude_each_other() {
     let cli =
         parse(&["compress", "m", "--config", recipe, "--codec", "ternary", "--rule", "head=raw"]).unwrap();
     let crate::Verb::Compress(args) = cli.verb else { panic!() };
-    let config = args.config_for_tests();
+    let config = args.request().unwrap().config;
     assert_eq!(config.target_ram_mb, 200);
     assert_eq!(config.codec.as_deref(), Some("ternary"));
     assert_eq!(config.rules.iter().map(ToString::to_string).collect::<Vec<_>>(), ["norm=raw", "head=raw"]);
