@@ -8,15 +8,18 @@
 pub mod codec;
 mod distortion;
 mod error;
+mod group;
 mod parameters;
 mod quantizer;
 mod registry;
+mod scale;
 mod span;
 mod statistics;
 mod weights;
 
 pub use distortion::Distortion;
 pub use error::{Error, Result};
+pub use group::Group;
 pub use parameters::{Parameters, Reader, Value};
 pub use quantizer::{
     EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder, TileEncoder,

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 /// Folders that hold build products or work in progress, wherever they are.
-const SKIPPED: &[&str] = &[".git", "target", "out", "data", "artifacts", "coverage", "findings", ".venv"];
+const SKIPPED: &[&str] =
+    &[".git", "target", "out", "data", "artifacts", "coverage", "findings", "work", ".venv"];
 
 /// Paths from the root, with `/`, and the bytes of each file.
 #[derive(Clone, Debug, Default)]

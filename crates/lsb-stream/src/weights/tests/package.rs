@@ -2,7 +2,7 @@
 
 use crate::package::{Begin, Package, PackageWriter, TensorPlan, WriteOptions};
 use crate::store::RealStore;
-use crate::weights::{PackageWeights, Scratch, WeightSource, open_weights};
+use crate::weights::{PackageWeights, Scratch, open_weights};
 use lsb_format::package::{Fingerprint, ShortDigest, Source};
 use lsb_format::{DType, Error, Tile, Tiling};
 use lsb_quant::{

@@ -1,0 +1,163 @@
+//! Bits, least significant first, and Rice codes.
+
+use lsb_format::{Error, Result, bits};
+
+/// Appends bits to bytes.
+#[derive(Debug)]
+pub(crate) struct BitWriter<'a> {
+    bytes: &'a mut Vec<u8>,
+    pending: u64,
+    /// Bits in `pending`; fewer than 32 between calls.
+    n_pending: u32,
+}
+
+impl<'a> BitWriter<'a> {
+    pub(crate) fn new(bytes: &'a mut Vec<u8>) -> Self {
+        BitWriter { bytes, pending: 0, n_pending: 0 }
+    }
+
+    /// Appends the `n` low bits of `value`, which has no others; `n` is at most 32.
+    #[inline]
+    pub(crate) fn push(&mut self, value: u32, n: u32) {
+        debug_assert!(n <= 32 && u64::from(value) >> n == 0);
+        self.pending |= u64::from(value) << self.n_pending;
+        self.n_pending += n;
+        if self.n_pending >= 32 {
+            self.bytes.extend_from_slice(&(self.pending as u32).to_le_bytes());
+            self.pending >>= 32;
+            self.n_pending -= 32;
+        }
+    }
+
+    /// Appends `value` in a Rice code: its high part in unary, its `low_bits` low bits as they are.
+    pub(crate) fn push_rice(&mut self, value: u32, low_bits: u32) {
+        let mut high = value >> low_bits;
+        while high >= 31 {
+            self.push(0, 31);
+            high -= 31;
+        }
+        self.push(1 << high, high + 1);
+        self.push(value & low_mask(low_bits), low_bits);
+    }
+
+    /// Appends the last bits, with zeros up to a whole byte.
+    pub(crate) fn finish(self) {
+        let n = self.n_pending.div_ceil(8) as usize;
+        self.bytes.extend_from_slice(&self.pending.to_le_bytes()[..n]);
+    }
+}
+
+/// Reads bits from bytes; beyond the end all bits are zero.
+#[derive(Debug)]
+pub(crate) struct BitReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> BitReader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        BitReader { bytes, at: 0 }
+    }
+
+    /// Reads one Rice code of a value up to `max`.
+    ///
+    /// # Errors
+    /// If the value is larger, or the bytes end first.
+    pub(crate) fn rice(&mut self, low_bits: u32, max: u32) -> Result<u32> {
+        let mut high = 0u32;
+        loop {
+            let zeros = window(self.bytes, self.at).trailing_zeros().min(32);
+            self.at += zeros as usize;
+            high += zeros;
+            if zeros < 32 {
+                break;
+            }
+            if high > max >> low_bits || self.at > self.bytes.len() * 8 {
+                break;
+            }
+        }
+        self.at += 1;
+        let value =
+            u64::from(high) << low_bits | u64::from(window(self.bytes, self.at) as u32 & low_mask(low_bits));
+        self.at += low_bits as usize;
+        if value > u64::from(max) || self.at > self.bytes.len() * 8 {
+            let message =
+                format!("a code of {value} where at most {max} is possible, in {} bytes", self.bytes.len());
+            return Err(Error::corruption("P34", message));
+        }
+        Ok(value as u32)
+    }
+
+    /// Ends reading.
+    ///
+    /// # Errors
+    /// If whole bytes are left, or a spare bit is set.
+    pub(crate) fn finish(self) -> Result<()> {
+        let read = self.at.div_ceil(8);
+        if read != self.bytes.len() {
+            let message = format!("codes end after {read} of {} bytes", self.bytes.len());
+            return Err(Error::corruption("P30", message));
+        }
+        bits::check_len(self.bytes, 1, self.at)
+    }
+}
+
+/// At least 57 bits starting at bit `at`, followed by zeros.
+#[inline]
+pub(crate) fn window(bytes: &[u8], at: usize) -> u64 {
+    let byte = at / 8;
+    let word = match bytes.get(byte..).and_then(|b| b.first_chunk::<8>()) {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => {
+            let rest = bytes.get(byte..).unwrap_or_default();
+            let mut eight = [0; 8];
+            eight[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(eight)
+        }
+    };
+    word >> (at % 8)
+}
+
+fn low_mask(bits: u32) -> u32 {
+    ((1u64 << bits) - 1) as u32
+}
+
+/// The number of low bits that makes the Rice codes of `values` shortest, and their length in bits.
+pub(crate) fn best_rice(values: &[u32]) -> (u32, u64) {
+    let cost = |low: u32| values.iter().map(|&v| u64::from(v >> low) + 1 + u64::from(low)).sum::<u64>();
+    let max = values.iter().copied().max().unwrap_or(0);
+    (0..=32 - max.leading_zeros()).map(|low| (low, cost(low))).min_by_key(|&(_, c)| c).unwrap_or((0, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn prop_rice_codes_round_trip(values in prop::collection::vec(0u32..1 << 18, 0..200), narrow in 0u32..18, low in prop::option::of(5u32..20)) {
+            let values: Vec<u32> = values.iter().map(|v| v >> narrow).collect();
+            let (best, bits) = best_rice(&values);
+            let low = low.unwrap_or(best);
+            let mut bytes = Vec::new();
+            let mut w = BitWriter::new(&mut bytes);
+            values.iter().for_each(|&v| w.push_rice(v, low));
+            w.finish();
+            prop_assert!(low != best || bytes.len() as u64 == bits.div_ceil(8));
+            let mut r = BitReader::new(&bytes);
+            for &v in &values {
+                prop_assert_eq!(r.rice(low, 1 << 18), Ok(v));
+            }
+            prop_assert_eq!(r.finish(), Ok(()));
+        }
+
+        #[test]
+        fn prop_any_bytes_end_in_a_value_or_an_error(bytes in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..40), low in 0u32..=32, max in any::<u32>()) {
+            let mut r = BitReader::new(&bytes);
+            let mut n = 0;
+            while r.rice(low, max).is_ok() { n += 1; }
+            prop_assert!(n <= bytes.len() * 8);
+        }
+    }
+}

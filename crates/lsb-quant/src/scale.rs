@@ -1,0 +1,147 @@
+//! Scales in half precision with one power of two per tile, so that weights of any magnitude keep all
+//! eleven bits.
+
+use half::f16;
+use lsb_format::Error;
+
+/// The power of two that a tile's weights are divided by before scales are computed.
+///
+/// It places the largest magnitude in `[2^14, 2^15)`: scales of up to twice that still fit a half, and groups
+/// `2^-28` times smaller than the largest keep full precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TileExponent(i16);
+
+/// Exponent of the largest magnitude after division.
+const TOP: i32 = 14;
+
+impl TileExponent {
+    /// Of the smallest denormal and of the largest finite f32.
+    const MIN: i16 = -149 - TOP as i16;
+    const MAX: i16 = 127 - TOP as i16;
+
+    /// The exponent for weights whose largest magnitude has these f32 bits (finite).
+    pub(crate) fn of_magnitude(bits: u32) -> Self {
+        let top = match bits {
+            0 => TOP,
+            1..0x0080_0000 => 31 - bits.leading_zeros() as i32 - 149,
+            _ => (bits >> 23) as i32 - 127,
+        };
+        TileExponent((top - TOP) as i16)
+    }
+
+    /// The exponent as stored.
+    pub(crate) fn to_le_bytes(self) -> [u8; 2] {
+        self.0.to_le_bytes()
+    }
+
+    /// Checks a stored exponent.
+    ///
+    /// # Errors
+    /// If no f32 magnitude has it.
+    pub(crate) fn from_le_bytes(bytes: [u8; 2]) -> Result<Self, Error> {
+        let e = i16::from_le_bytes(bytes);
+        if (Self::MIN..=Self::MAX).contains(&e) {
+            return Ok(TileExponent(e));
+        }
+        let message = format!("a tile exponent of {e} is not in {} to {}", Self::MIN, Self::MAX);
+        Err(Error::corruption("P33", message))
+    }
+
+    /// Two factors whose product divides by the power of two. Applied one after the other they are exact
+    /// for every finite f32, where a single one would overflow.
+    pub(crate) fn divide(self) -> [f32; 2] {
+        halves(-i32::from(self.0))
+    }
+
+    /// Two factors whose product multiplies by the power of two; only the last multiplication rounds.
+    pub(crate) fn multiply(self) -> [f32; 2] {
+        halves(i32::from(self.0))
+    }
+
+    /// Divides weights in place.
+    pub(crate) fn divide_all(self, weights: &mut [f32]) {
+        let [a, b] = self.divide();
+        for w in weights {
+            *w = *w * a * b;
+        }
+    }
+
+    /// Multiplies a level back, saturating at the largest finite f32.
+    pub(crate) fn restore(self, level: f64) -> f32 {
+        // |e| < 1023, so the power is a normal f64 and the product is exact.
+        let power = f64::from_bits(((1023 + i64::from(self.0)) as u64) << 52);
+        ((level * power) as f32).clamp(f32::MIN, f32::MAX)
+    }
+}
+
+fn halves(exponent: i32) -> [f32; 2] {
+    let first = exponent / 2;
+    [power_of_two(first), power_of_two(exponent - first)]
+}
+
+/// `2^exponent` for exponents of normal f32 values.
+fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((127 + exponent) as u32) << 23)
+}
+
+/// Rounds a divided value to half precision, saturating, never to an infinity or a NaN.
+pub(crate) fn to_half(x: f64) -> f16 {
+    f16::from_f32((x as f32).clamp(-65504.0, 65504.0))
+}
+
+/// Reads little-endian halves.
+///
+/// # Errors
+/// If one is not finite, or negative where `signed` is false.
+pub(crate) fn read_halves(what: &str, bytes: &[u8], signed: bool) -> Result<Vec<f32>, Error> {
+    let values: Vec<f32> = bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect();
+    for (i, x) in values.iter().enumerate() {
+        if !x.is_finite() || (!signed && x.is_sign_negative()) {
+            return Err(Error::corruption("P32", format!("{what} {i} is {x}")));
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn prop_any_finite_magnitude_survives(bits in 0u32..0x7f80_0000, smaller in 0u32..20) {
+            let e = TileExponent::of_magnitude(bits);
+            let x = f32::from_bits(bits);
+            let [a, b] = e.divide();
+            let divided = x * a * b;
+            prop_assert!(bits == 0 || (16384.0..32768.0).contains(&divided), "{divided}");
+            let [a, b] = e.multiply();
+            prop_assert_eq!(divided * a * b, x);
+            prop_assert_eq!(e.restore(f64::from(divided)), x);
+            prop_assert_eq!(TileExponent::from_le_bytes(e.to_le_bytes()), Ok(e));
+            let level = f64::from(divided) / f64::from(1 << smaller);
+            let half = f64::from(to_half(level).to_f32());
+            prop_assert!((half - level).abs() <= level / 2048.0);
+        }
+    }
+
+    #[test]
+    fn levels_beyond_f32_saturate() {
+        let e = TileExponent::of_magnitude(f32::MAX.to_bits());
+        assert_eq!(e.restore(65504.0), f32::MAX);
+        assert_eq!(e.restore(-65504.0), f32::MIN);
+    }
+
+    #[test]
+    fn hostile_exponents_and_scales_are_refused() {
+        for e in [i16::MIN, -164, 114, i16::MAX] {
+            assert!(TileExponent::from_le_bytes(e.to_le_bytes()).is_err());
+        }
+        let bytes = |x: f32| f16::from_f32(x).to_le_bytes();
+        assert!(read_halves("scale", &bytes(f32::NAN), true).is_err());
+        assert!(read_halves("scale", &bytes(f32::INFINITY), true).is_err());
+        assert!(read_halves("scale", &bytes(-1.0), false).is_err());
+        assert_eq!(read_halves("mean", &bytes(-1.0), true), Ok(vec![-1.0]));
+    }
+}

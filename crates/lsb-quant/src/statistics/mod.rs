@@ -1,0 +1,44 @@
+//! Statistics of a whole tensor that codecs ask for before encoding, and how they are gathered.
+
+mod surveyor;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+pub use surveyor::Surveyor;
+
+/// Statistics a codec must be given before it encodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Needs {
+    /// Select this share of the weights, the largest by magnitude.
+    pub outlier_ratio: Option<f64>,
+}
+
+impl Needs {
+    /// Exactly this share of the weights, selected by magnitude.
+    pub fn outliers(ratio: f64) -> Self {
+        Needs { outlier_ratio: Some(ratio) }
+    }
+}
+
+/// Which weights are the `count` largest by magnitude: all above the threshold, and of those equal to it
+/// the first ones by index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutlierSelection {
+    /// Weights selected: `round(ratio * weights)`.
+    pub count: u64,
+    /// Bits of the threshold magnitude as a non-negative f32 (bit order is magnitude order). Where nothing
+    /// is selected, the bits of infinity.
+    pub threshold: u32,
+    /// For each tile, how many of its weights equal to the threshold are selected, first ones first.
+    pub ties: Vec<u32>,
+}
+
+/// What was gathered.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Present where [`Needs::outlier_ratio`] was asked for.
+    pub outliers: Option<OutlierSelection>,
+}
