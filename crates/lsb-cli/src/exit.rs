@@ -64,6 +64,19 @@ impl Failure {
     }
 }
 
+/// Reports a command line that does not parse, or prints the help that was asked for.
+pub(crate) fn unparsable(error: &clap::Error, as_json: bool) -> ExitCode {
+    if !error.use_stderr() || !as_json {
+        // A closed pipe behind `--help` is no reason to fail.
+        let _ = error.print();
+        return ExitCode::from(u8::from(error.use_stderr()) * 2);
+    }
+    let text = error.render().to_string();
+    let message = text.split("\n\nUsage:").next().unwrap_or(&text).trim();
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    Failure::usage(message).report(true)
+}
+
 /// The error as one line with always the same keys.
 fn error_json(error: &Error, code: u8) -> Value {
     let mut out = json!({

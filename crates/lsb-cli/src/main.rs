@@ -76,8 +76,10 @@ fn log_to_stderr(common: Common) {
 }
 
 fn main() -> ExitCode {
-    // clap prints usage errors itself and exits with 2.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return exit::unparsable(&e, std::env::args_os().any(|a| a == "--json")),
+    };
     let common = cli.common;
     log_to_stderr(common);
     let result = match cli.verb {

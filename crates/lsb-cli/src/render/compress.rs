@@ -9,7 +9,7 @@ use super::{bpw, finite};
 use lsb_format::escape;
 use lsb_quant::Distortion;
 use lsb_stream::{CompressReport, LayerReport, TensorReport};
-use lsb_validate::{Verdict, WeightError};
+use lsb_validate::{QualityValidator, Verdict, WeightError};
 use serde_json::{Value, json};
 
 /// The error sums of a tensor. NaN and infinity that are stored exactly have none.
@@ -38,17 +38,13 @@ fn is_measured<'a>(tensors: impl IntoIterator<Item = &'a TensorReport>) -> bool 
     tensors.into_iter().all(|t| t.exact || t.distortion.is_some() || t.weights == 0)
 }
 
-/// True where the figures of the whole model are known.
-pub(crate) fn model_is_measured(report: &CompressReport) -> bool {
-    is_measured(&report.tensors)
+/// Figures of the model; `None` where a tensor that may have changed was not measured.
+pub(crate) fn measured(report: &CompressReport) -> Option<QualityValidator> {
+    is_measured(&report.tensors).then(|| QualityValidator::of_compression(report))
 }
 
 fn stored(report: &CompressReport) -> impl Iterator<Item = &TensorReport> {
     report.tensors.iter().filter(|t| t.same_as.is_none())
-}
-
-fn model_error(report: &CompressReport) -> Option<WeightError> {
-    error_over(&stored(report).collect::<Vec<_>>())
 }
 
 /// Adds the keys of the three figures. An exact copy has no decibels: `exact` says so.
@@ -81,6 +77,7 @@ fn layer_json(report: &CompressReport, layer: &LayerReport) -> Value {
 
 /// The JSON of `lsb compress`.
 pub(crate) fn json(report: &CompressReport, verdict: &Verdict) -> Value {
+    let figures = measured(report).map(|q| q.report());
     let object = json!({
         "package": report.package, "codec": report.codec, "parameters": report.parameters,
         "source_bytes": report.source_bytes, "package_bytes": report.package_bytes,
@@ -90,10 +87,11 @@ pub(crate) fn json(report: &CompressReport, verdict: &Verdict) -> Value {
         "bytes_read": report.bytes_read, "resumed_tensors": report.resumed_tensors,
         "already_done": report.already_done, "warnings": report.warnings,
         "passed": verdict.passed, "checks": verdict.checks,
+        "lossy": figures.as_ref().and_then(|f| f.lossy),
         "layers": report.layers.iter().map(|l| layer_json(report, l)).collect::<Vec<_>>(),
         "tensors": report.tensors.iter().map(tensor_json).collect::<Vec<_>>(),
     });
-    with_figures(object, model_error(report))
+    with_figures(object, figures.map(|f| f.model))
 }
 
 /// What a person sees after `lsb compress`: a row per kind of tensor, or with `full` per tensor.
@@ -160,8 +158,8 @@ fn totals(report: &CompressReport, ram_limit: u64) -> String {
         report.ratio(),
         bits(report.package_bytes, report.weights)
     );
-    match model_error(report) {
-        Some(e) => out += &format!("{}\n", figures::sentence(&e)),
+    match measured(report).map(|q| q.report()) {
+        Some(f) => out += &figures::model(&f),
         None => out += "weight errors were not measured (quality_monitoring is off)\n",
     }
     if report.already_done {

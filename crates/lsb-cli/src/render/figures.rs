@@ -2,7 +2,7 @@
 //! of them is "quality".
 
 use super::number::decibel;
-use lsb_validate::{Verdict, WeightError};
+use lsb_validate::{Verdict, WeightError, WeightReport};
 
 /// Titles of the columns that [`cells`] fills.
 pub(crate) const TITLES: [&str; 3] = [">weight SNR dB", ">|error|/range %", ">correlation"];
@@ -33,6 +33,15 @@ fn correlation(e: &WeightError) -> String {
         Some(r) => format!("{r:.5}"),
         None => "undefined".to_owned(),
     }
+}
+
+/// The model as a whole, and without the tensors that are exact where there are any: they flatter.
+pub(crate) fn model(report: &WeightReport) -> String {
+    let mut out = format!("all weights: {}\n", sentence(&report.model));
+    if let Some(lossy) = report.lossy.filter(|lossy| lossy.weights < report.model.weights) {
+        out += &format!("without the exact tensors: {}\n", sentence(&lossy));
+    }
+    out
 }
 
 /// One line per limit, or nothing where none was given.

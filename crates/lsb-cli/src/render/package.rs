@@ -64,8 +64,13 @@ impl<'a> PackageFacts<'a> {
         self.manifest_bytes + self.manifest.shards.iter().map(|s| s.bytes).sum::<u64>()
     }
 
+    /// Bytes of the source's weight files, which is what ratios are measured against.
+    fn source_bytes(&self) -> u64 {
+        self.manifest.source.files.iter().map(|f| f.bytes).fold(0, u64::saturating_add)
+    }
+
     fn ratio(&self) -> f64 {
-        self.manifest.source.weight_bytes as f64 / self.bytes() as f64
+        self.source_bytes() as f64 / self.bytes() as f64
     }
 
     fn stored(&self) -> Vec<Stored<'_>> {
@@ -102,7 +107,7 @@ impl<'a> PackageFacts<'a> {
         json!({
             "kind": "package", "path": self.package.path(), "format_version": FORMAT_VERSION,
             "tool": m.tool, "fingerprint": m.fingerprint, "features": m.features,
-            "weights": m.weights, "source": m.source,
+            "weights": m.weights, "source": m.source, "source_bytes": self.source_bytes(),
             "package_bytes": self.bytes(), "manifest_bytes": self.manifest_bytes,
             "bpw": bpw(self.bytes(), m.weights), "ratio": finite(self.ratio()),
             "codecs": m.codecs, "shards": m.shards, "files": m.files,
@@ -123,7 +128,7 @@ impl<'a> PackageFacts<'a> {
             bytes(self.bytes()),
             bits(self.bytes(), m.weights),
             self.ratio(),
-            bytes(m.source.weight_bytes),
+            bytes(self.source_bytes()),
             m.fingerprint,
         );
         out += &self.files();

@@ -8,7 +8,7 @@ use crate::exit::{Failure, Outcome};
 use crate::render::progress::{Progress, Unit};
 use crate::render::{compress, print, print_json};
 use lsb_stream::{CompressReport, LoopCompressor};
-use lsb_validate::{QualityTargets, QualityValidator, Validator, Verdict, size_measurements};
+use lsb_validate::{QualityTargets, Validator, Verdict, size_measurements};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -88,9 +88,9 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
 
 /// Compares what the run measured with the limits. Unmeasured quality meets no limit.
 fn judge(targets: &QualityTargets, report: &CompressReport) -> Verdict {
-    let mut measured = size_measurements(report.source_bytes, report.package_bytes, report.weights);
-    if compress::model_is_measured(report) {
-        measured.extend(QualityValidator::of_compression(report).finish());
+    let mut measurements = size_measurements(report.source_bytes, report.package_bytes, report.weights);
+    if let Some(mut quality) = compress::measured(report) {
+        measurements.extend(quality.finish());
     }
-    targets.judge(&measured)
+    targets.judge(&measurements)
 }

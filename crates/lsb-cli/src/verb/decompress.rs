@@ -38,7 +38,7 @@ pub(crate) struct Args {
     overwrite: bool,
 
     /// Memory the process may use, in MB
-    #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb())]
+    #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb)]
     target_ram_mb: u64,
 
     /// Number of threads; 0 for one per core

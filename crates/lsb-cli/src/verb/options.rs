@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Read options from a TOML recipe; flags given beside it win, rules are added behind its own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "recipe", value_name = "FILE")]
     config: Option<PathBuf>,
 
     #[command(flatten)]
@@ -58,7 +58,14 @@ struct Choice {
     outlier_ratio: Option<f64>,
 
     /// Let codecs cancel their systematic error [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     error_compensation: Option<bool>,
 }
 
@@ -70,11 +77,25 @@ struct Quality {
     quality_threshold: Option<f64>,
 
     /// Decode every tile and measure its error [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     quality_monitoring: Option<bool>,
 
     /// Encode a tensor again, finer, while its error is above the quality threshold [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     adaptive_precision: Option<bool>,
 
     /// Keep tensors that hold NaN or infinity raw instead of refusing them
@@ -86,7 +107,7 @@ struct Quality {
 #[command(next_help_heading = "Memory and time")]
 struct Resources {
     /// Memory the process may use, in MB [default: 400]
-    #[arg(long, value_name = "MB", value_parser = ram_mb())]
+    #[arg(long, value_name = "MB", value_parser = ram_mb)]
     target_ram_mb: Option<u64>,
 
     /// Layers that may have weights in memory at once; 0 for any number [default: 1]
@@ -94,19 +115,47 @@ struct Resources {
     max_layers_in_ram: Option<usize>,
 
     /// Read tensors when needed; false loads the whole model first [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     streaming_enabled: Option<bool>,
 
     /// Read the next work while computing [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     prefetch_enabled: Option<bool>,
 
     /// Keep tensors between passes and buffers between tensors [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     caching_enabled: Option<bool>,
 
     /// Encode tiles on several threads [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
     parallel_processing: Option<bool>,
 
     /// Number of threads; 0 for one per core [default: 0]

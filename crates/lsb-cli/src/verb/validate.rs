@@ -45,7 +45,7 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 
     /// Memory the process may use, in MB [default: 400]
-    #[arg(long, value_name = "MB", value_parser = ram_mb())]
+    #[arg(long, value_name = "MB", value_parser = ram_mb)]
     target_ram_mb: Option<u64>,
 
     /// List every tensor
@@ -139,10 +139,8 @@ impl Judged {
             all.layers.iter().for_each(|l| add(&l.layer, &l.error.weights.to_string(), &l.error));
         }
         let mut out = table.render();
-        out += &format!("\nwhole model: {}\n", figures::sentence(&all.model));
-        if let Some(lossy) = all.lossy.filter(|lossy| lossy.weights < all.model.weights) {
-            out += &format!("tensors that are not exact: {}\n", figures::sentence(&lossy));
-        }
+        out += "\n";
+        out += &figures::model(all);
         out += &format!("peak memory {}\n", bytes(peak_rss_bytes()));
         for (name, why) in &self.defects {
             out += &format!("defect: tensor \"{}\": {why}\n", escape(name));

@@ -1,7 +1,5 @@
 //! How values of flags are read.
 
-use clap::builder::RangedU64ValueParser;
-
 /// The most MB any option takes: a petabyte, far from where bytes would overflow.
 pub(crate) const MAX_MB: u64 = 1_000_000_000;
 
@@ -9,8 +7,12 @@ pub(crate) const MAX_MB: u64 = 1_000_000_000;
 const MAX_THREADS: usize = 4096;
 
 /// Memory in MB; below 32 nothing works.
-pub(crate) fn ram_mb() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(32..=MAX_MB)
+pub(crate) fn ram_mb(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if (32..=MAX_MB).contains(&n) => Ok(n),
+        Ok(n) if n < 32 => Err("it must be 32 or more".to_owned()),
+        _ => Err(format!("it must be a whole number from 32 to {MAX_MB}")),
+    }
 }
 
 /// A number of threads; 0 is one per core.

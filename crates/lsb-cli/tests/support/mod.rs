@@ -1,5 +1,6 @@
 //! Models and directories for tests that run the built command.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its input has failed")]
 
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
