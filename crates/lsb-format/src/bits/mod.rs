@@ -61,33 +61,41 @@ pub fn unpack(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) -> Res
 /// As [`unpack`], for widths of 1 to 8 into bytes.
 ///
 /// # Errors
-/// As [`unpack`].
+/// As [`unpack`], or if the width is not 1 to 8.
 pub fn unpack_bytes(bytes: &[u8], width: u32, out: &mut [u8]) -> Result<()> {
     check_len(bytes, width, out.len())?;
-    debug_assert!((1..=8).contains(&width));
-    let mask = (1u64 << width) - 1;
-    // Eight values are `width` whole bytes.
-    let (groups, rest) = out.as_chunks_mut::<8>();
-    let mut from = bytes.chunks(width as usize);
-    for group in groups {
-        let mut word = [0u8; 8];
-        if let Some(chunk) = from.next() {
-            word[..chunk.len()].copy_from_slice(chunk);
-        }
-        let word = u64::from_le_bytes(word);
-        for (i, v) in group.iter_mut().enumerate() {
-            *v = (word >> (i as u32 * width) & mask) as u8;
-        }
-    }
-    let mut word = [0u8; 8];
-    if let Some(chunk) = from.next() {
-        word[..chunk.len()].copy_from_slice(chunk);
-    }
-    let word = u64::from_le_bytes(word);
-    for (i, v) in rest.iter_mut().enumerate() {
-        *v = (word >> (i as u32 * width) & mask) as u8;
+    match width {
+        1 => unpack_sized::<1>(bytes, out),
+        2 => unpack_sized::<2>(bytes, out),
+        3 => unpack_sized::<3>(bytes, out),
+        4 => unpack_sized::<4>(bytes, out),
+        5 => unpack_sized::<5>(bytes, out),
+        6 => unpack_sized::<6>(bytes, out),
+        7 => unpack_sized::<7>(bytes, out),
+        8 => out.copy_from_slice(bytes),
+        _ => return Err(Error::argument(format!("bytes hold 1 to 8 bits, not {width}"))),
     }
     Ok(())
+}
+
+/// Eight values of `W` bits are `W` whole bytes.
+fn unpack_sized<const W: usize>(bytes: &[u8], out: &mut [u8]) {
+    let spread = |packed: &[u8]| -> [u8; 8] {
+        let mut word = [0u8; 8];
+        word[..packed.len()].copy_from_slice(packed);
+        let word = u64::from_le_bytes(word);
+        std::array::from_fn(|i| (word >> (i * W)) as u8 & ((1u32 << W) - 1) as u8)
+    };
+    let (groups, rest) = out.as_chunks_mut::<8>();
+    let (packed, packed_rest) = bytes.as_chunks::<W>();
+    for (group, packed) in groups.iter_mut().zip(packed) {
+        *group = spread(packed);
+    }
+    if !rest.is_empty() {
+        // Up to seven values may fill all `W` bytes, so that the last of `packed` may be theirs.
+        let tail = packed.get(groups.len()).map_or(packed_rest, |p| p);
+        rest.copy_from_slice(&spread(tail)[..rest.len()]);
+    }
 }
 
 /// Checks the length of packed values, and that the bits behind the last one are zero.

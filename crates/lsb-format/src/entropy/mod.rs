@@ -9,23 +9,28 @@
 //! *Tables.* [`Table`] holds integer frequencies that sum to `2^12`. [`encode_run`] and [`decode_run`] let the
 //! caller choose among several tables for every symbol (by the state of a trellis, say);
 //! [`encode_symbols`] and [`decode_symbols`] are the plain form for bytes, with the table inside and an
-//! escape for symbols too rare for the precision.
+//! escape for symbols too rare for the precision. [`encode_escapes`] holds integers that no alphabet holds, and
+//! [`encode_positions`] increasing positions.
 //!
 //! *Size.* A run of up to `2^18` symbols takes at most its entropy times 1.003 plus 160 bytes, tables apart.
 //!
 //! Source: J. Duda, "Asymmetric numeral systems" (2013), in the range variant; interleaving as described by
 //! F. Giesen, "Interleaved entropy coders" (2014).
 
+mod decode;
+mod encode;
+mod escape;
 mod positions;
-mod run;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use decode::{Context, SingleTable, decode_run};
+pub use encode::encode_run;
+pub use escape::{MAX_ESCAPE_BITS, decode_escapes, encode_escapes, fold, unfold};
 pub use positions::{decode_positions, encode_positions};
-pub use run::{Context, SingleTable, decode_run, encode_run};
-pub use symbols::{decode_symbols, encode_symbols, symbols_len_bound};
+pub use symbols::{decode_symbols, encode_symbols, encode_symbols_saving, symbols_len_bound};
 pub use table::{DecodeTable, PRECISION, Table};
 
 /// Lanes that share a stream.

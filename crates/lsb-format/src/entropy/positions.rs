@@ -6,7 +6,9 @@
 //! the run of high parts, with the table that follows from count and bound (kind 1) or a table in front
 //! (kind 2). Random positions cost their entropy; positions that cluster cost less.
 
-use super::run::{SingleTable, decode_run, encode_run};
+use super::decode::{SingleTable, decode_run};
+use super::encode::encode_run;
+use super::symbols::count_symbols;
 use super::table::Table;
 use crate::bits;
 use crate::{Error, Result};
@@ -36,10 +38,13 @@ pub fn encode_positions(positions: &[u32], bound: u32, out: &mut Vec<u8>) -> Res
     if positions.is_empty() {
         return Ok(());
     }
-    let mut packed = vec![PACKED];
-    bits::pack(positions, position_bits(bound), &mut packed);
+    let packed_bytes = 1 + bits::packed_len(position_bits(bound), positions.len());
+    let pack = |out: &mut Vec<u8>| {
+        out.push(PACKED);
+        bits::pack(positions, position_bits(bound), out);
+    };
     if positions.len() < FEW {
-        out.extend_from_slice(&packed);
+        pack(out);
         return Ok(());
     }
 
@@ -57,29 +62,38 @@ pub fn encode_positions(positions: &[u32], bound: u32, out: &mut Vec<u8>) -> Res
         }
         high.push(rest as u8);
     }
-    let form = |kind: u8, table: &Table| -> Result<Vec<u8>> {
-        let mut form = vec![kind, k as u8];
-        form.extend_from_slice(&(high.len() as u32).to_le_bytes());
-        bits::pack(&low, k, &mut form);
-        if kind == COUNTED {
-            table.write(&mut form);
-        }
-        encode_run(&high, &[table], |_| 0, &mut form)?;
-        Ok(form)
-    };
-    let mut best = form(GEOMETRIC, &geometric_table(positions.len(), bound, k))?;
-    if positions.len() > MANY {
-        let mut counts = [0u64; 256];
-        high.iter().for_each(|&s| counts[usize::from(s)] += 1);
-        if let Some(table) = Table::from_counts(&counts) {
-            let counted = form(COUNTED, &table)?;
-            if counted.len() < best.len() {
-                best = counted;
+    let (kind, table) = choose_table(&high, positions.len(), bound, k);
+    let at = out.len();
+    out.extend_from_slice(&[kind, k as u8]);
+    out.extend_from_slice(&(high.len() as u32).to_le_bytes());
+    bits::pack(&low, k, out);
+    if kind == COUNTED {
+        table.write(out);
+    }
+    encode_run(&high, &[&table], |_| 0, out)?;
+    if out.len() - at > packed_bytes {
+        out.truncate(at);
+        pack(out);
+    }
+    Ok(())
+}
+
+/// The table that costs less: the one that follows from count and bound, or one counted and written.
+fn choose_table(high: &[u8], count: usize, bound: u32, k: u32) -> (u8, Table) {
+    let geometric = geometric_table(count, bound, k);
+    if count > MANY {
+        let counts = count_symbols(high);
+        if let Some(counted) = Table::from_counts(&counts) {
+            let mut written = Vec::new();
+            counted.write(&mut written);
+            // A table that codes nothing at all is never chosen.
+            let cost = |table: &Table| table.cost_bits(&counts).unwrap_or(u64::MAX);
+            if cost(&counted).saturating_add(8 * written.len() as u64) < cost(&geometric) {
+                return (COUNTED, counted);
             }
         }
     }
-    out.extend_from_slice(if packed.len() <= best.len() { &packed } else { &best });
-    Ok(())
+    (GEOMETRIC, geometric)
 }
 
 /// Decodes `count` positions below `bound` from all of `bytes` into `out`, which is cleared first.
@@ -174,12 +188,12 @@ fn geometric_table(count: usize, bound: u32, k: u32) -> Table {
     // Probability of no position at one place, then at 2^k places.
     let mut ratio = ONE - (ONE / u64::from(bound.max(1))).saturating_mul(count as u64).min(ONE - 1);
     for _ in 0..k {
-        ratio = ratio * ratio >> 32;
+        ratio = (ratio * ratio) >> 32;
     }
     let mut counts = [0u64; 256];
     let mut left = ONE;
     for c in &mut counts[..255] {
-        let kept = left * ratio >> 32;
+        let kept = (left * ratio) >> 32;
         // At least 1: every symbol must stay codable.
         *c = (left - kept).max(1);
         left = kept;

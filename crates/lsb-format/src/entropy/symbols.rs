@@ -4,7 +4,9 @@
 //! that stands for "escaped" (`u8`), table, table of the escaped symbols, their number (`u32`), length in
 //! bytes of their run (`u32`), their run (one lane: there are few), run of all symbols with `e` in place of each escaped one.
 
-use super::run::{SingleTable, decode_lanes, decode_run, encode_lanes, encode_run};
+use super::LANES;
+use super::decode::{SingleTable, decode_lanes, decode_run};
+use super::encode::{EncodeTable, encode_lanes};
 use super::table::{PRECISION, Table};
 use crate::{Error, Result};
 
@@ -19,8 +21,14 @@ pub fn symbols_len_bound(n: usize) -> usize {
 
 /// Appends the coded form of `symbols`, whatever is shortest.
 pub fn encode_symbols(symbols: &[u8], out: &mut Vec<u8>) {
+    encode_symbols_saving(symbols, 2, out);
+}
+
+/// As [`encode_symbols`], but stores symbols from which coding would take less than `thousandths` of their
+/// bytes: decoding them is then a copy. Where coding would take a little more, they may be stored too.
+pub fn encode_symbols_saving(symbols: &[u8], thousandths: u32, out: &mut Vec<u8>) {
     let at = out.len();
-    if encode_tables(symbols, out).is_none() || out.len() - at > symbols.len() {
+    if encode_tables(symbols, thousandths, out).is_none() || out.len() - at > symbols.len() {
         out.truncate(at);
         out.push(STORED);
         out.extend_from_slice(symbols);
@@ -28,9 +36,9 @@ pub fn encode_symbols(symbols: &[u8], out: &mut Vec<u8>) {
 }
 
 /// `None` if there is nothing to code.
-fn encode_tables(symbols: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let counts = count(symbols);
-    if nearly_uniform(&counts, symbols.len() as u64) {
+fn encode_tables(symbols: &[u8], thousandths: u32, out: &mut Vec<u8>) -> Option<()> {
+    let counts = count_symbols(symbols);
+    if saves_less(&counts, symbols.len() as u64, thousandths) {
         return None;
     }
     match split_rare(&counts, symbols.len() as u64) {
@@ -38,27 +46,39 @@ fn encode_tables(symbols: &[u8], out: &mut Vec<u8>) -> Option<()> {
             let table = Table::from_counts(&counts)?;
             out.push(PLAIN);
             table.write(out);
-            encode_run(symbols, &[&table], |_| 0, out).ok()
+            encode_lanes::<LANES>(symbols, &[EncodeTable::new(&table)], |_| 0, out).ok()
         }
         Some(Split { escape, main, rare }) => {
             let (table, rare_table) = (Table::from_counts(&main)?, Table::from_counts(&rare)?);
-            let is_rare = |s: u8| rare[usize::from(s)] > 0;
-            let escaped: Vec<u8> = symbols.iter().copied().filter(|&s| is_rare(s)).collect();
-            let replaced: Vec<u8> = symbols.iter().map(|&s| if is_rare(s) { escape } else { s }).collect();
             out.extend_from_slice(&[ESCAPED, escape]);
             table.write(out);
             rare_table.write(out);
+            let escaped = select(symbols, &rare);
             let mut run = Vec::new();
-            encode_lanes::<1>(&escaped, &[&rare_table], |_| 0, &mut run).ok()?;
+            encode_lanes::<1>(&escaped, &[EncodeTable::new(&rare_table)], |_| 0, &mut run).ok()?;
             out.extend_from_slice(&(escaped.len() as u32).to_le_bytes());
             out.extend_from_slice(&(run.len() as u32).to_le_bytes());
             out.extend_from_slice(&run);
-            encode_run(&replaced, &[&table], |_| 0, out).ok()
+            let mut table = EncodeTable::new(&table);
+            (0..=255u8).filter(|&s| rare[usize::from(s)] > 0).for_each(|s| table.alias(s, escape));
+            encode_lanes::<LANES>(symbols, &[table], |_| 0, out).ok()
         }
     }
 }
 
-fn count(symbols: &[u8]) -> [u64; 256] {
+/// The rare ones among `symbols`, in order.
+fn select(symbols: &[u8], rare: &[u64; 256]) -> Vec<u8> {
+    let is_rare: [bool; 256] = std::array::from_fn(|s| rare[s] > 0);
+    let mut out = Vec::with_capacity(rare.iter().sum::<u64>() as usize);
+    let chunks = symbols.chunks(LANES);
+    // Most chunks hold none: one test for all.
+    for chunk in chunks.filter(|chunk| chunk.iter().fold(false, |any, &s| any | is_rare[usize::from(s)])) {
+        out.extend(chunk.iter().filter(|&&s| is_rare[usize::from(s)]));
+    }
+    out
+}
+
+pub(super) fn count_symbols(symbols: &[u8]) -> [u64; 256] {
     // Four histograms, so that runs of one symbol do not wait for their own counter.
     let mut parts = [[0u32; 256]; 4];
     let (chunks, rest) = symbols.as_chunks::<4>();
@@ -73,11 +93,13 @@ fn count(symbols: &[u8]) -> [u64; 256] {
     std::array::from_fn(|s| parts.iter().map(|p| u64::from(p[s])).sum())
 }
 
-/// True where coding could save no more than about a thousandth: the chance that two symbols are equal is
-/// within 1 % of 1/256.
-fn nearly_uniform(counts: &[u64; 256], n: u64) -> bool {
+/// True where coding cannot save that share of the bytes: from the chance that two symbols are equal follows
+/// the least entropy they can have (Rényi).
+fn saves_less(counts: &[u64; 256], n: u64, thousandths: u32) -> bool {
     let squares: u128 = counts.iter().map(|&c| u128::from(c) * u128::from(c)).sum();
-    squares * 256 * 100 <= u128::from(n) * u128::from(n) * 101
+    // The entropy is at least -log2(squares / n²) bits. 8 bits less 8 t / 1000 is that of a chance of
+    // 2^(8 t / 1000) / 256, and 2^x >= 1 + x ln 2.
+    squares * 256 * 1_000_000 <= u128::from(n) * u128::from(n) * (1_000_000 + 5_545 * u128::from(thousandths))
 }
 
 struct Split {
@@ -133,8 +155,12 @@ pub fn decode_symbols(bytes: &[u8], out: &mut [u8]) -> Result<()> {
             decode_lanes::<1>(run, &[rare_table.decoder()], &mut SingleTable, &mut escaped)?;
             decode_run(rest, &[table.decoder()], &mut SingleTable, out)?;
             let mut next = escaped.into_iter();
-            for s in out.iter_mut().filter(|s| **s == escape) {
-                *s = next.next().ok_or_else(|| bad("too few escaped symbols"))?;
+            // Most chunks hold none: one test for all.
+            let chunks = out.chunks_mut(LANES);
+            for chunk in chunks.filter(|c| c.iter().fold(false, |any, &s| any | (s == escape))) {
+                for s in chunk.iter_mut().filter(|s| **s == escape) {
+                    *s = next.next().ok_or_else(|| bad("too few escaped symbols"))?;
+                }
             }
             if next.next().is_some() {
                 return Err(bad("too many escaped symbols"));

@@ -1,6 +1,8 @@
 //! Frequency tables: from counts, to bytes, and into the form decoders look symbols up in.
 
 use crate::{Error, Result};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// Frequencies sum to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
@@ -18,7 +20,8 @@ impl Table {
     /// The table for symbols that occur `counts[s]` times each, or `None` if all counts are zero.
     ///
     /// Integers only, so that every machine makes the same table: floors first, every used symbol at least
-    /// 1; then what is left over goes, one by one, where it saves the most bits.
+    /// 1; then what is left over goes, one by one, where it saves the most bits, or is taken where it costs
+    /// the fewest; of equals, the smaller symbol first.
     pub fn from_counts(counts: &[u64; 256]) -> Option<Table> {
         // Counts are scaled below 2^32, so that the products below fit 64 bits.
         let largest = counts.iter().copied().max().unwrap_or(0);
@@ -32,21 +35,17 @@ impl Table {
         let mut freq = [0u32; 256];
         for (f, &c) in freq.iter_mut().zip(&counts) {
             if c > 0 {
-                *f = ((u128::from(c) * u128::from(TOTAL) / u128::from(sum)) as u32).max(1);
+                *f = ((c * u64::from(TOTAL) / sum) as u32).max(1);
             }
         }
-        let mut assigned: u32 = freq.iter().sum();
-        // One more for the symbol whose cost falls most: the gain of f -> f+1 is about c / (f + 1/2).
-        while assigned < TOTAL {
-            let best = best_by(&counts, &freq, |c, f| (2 * c, 2 * f + 1), |_| true)?;
-            freq[best] += 1;
-            assigned += 1;
-        }
-        // One less for the symbol whose cost rises least: the loss of f -> f-1 is about c / (f - 1/2).
-        while assigned > TOTAL {
-            let best = worst_by(&counts, &freq)?;
-            freq[best] -= 1;
-            assigned -= 1;
+        let assigned: u32 = freq.iter().sum();
+        if assigned < TOTAL {
+            // The gain of f -> f + 1 is about c / (f + 1/2).
+            settle(&mut freq, TOTAL - assigned, |s, f| Some((2 * counts[s], 2 * f + 1)), |f| f + 1);
+        } else {
+            // The loss of f -> f - 1 is about c / (f - 1/2); the smallest loss has the largest inverse.
+            let inverse = |s: usize, f| (f > 1).then_some((2 * f - 1, 2 * counts[s]));
+            settle(&mut freq, assigned - TOTAL, inverse, |f| f - 1);
         }
         Some(Self::from_frequencies(&freq))
     }
@@ -54,12 +53,23 @@ impl Table {
     fn from_frequencies(freq: &[u32; 256]) -> Table {
         let mut table = Table { freq: [0; 256], start: [0; 256] };
         let mut start = 0;
-        for s in 0..256 {
-            table.freq[s] = freq[s] as u16;
+        for (s, &f) in freq.iter().enumerate() {
+            table.freq[s] = f as u16;
             table.start[s] = start;
-            start += freq[s] as u16;
+            start += f as u16;
         }
         table
+    }
+
+    /// About how many bits a run of symbols occurring `counts[s]` times each takes with this table, or `None`
+    /// if one of them has frequency 0. Integers only: every machine gets the same.
+    pub fn cost_bits(&self, counts: &[u64; 256]) -> Option<u64> {
+        let mut cost = 0u64;
+        for (&c, &f) in counts.iter().zip(&self.freq).filter(|&(&c, _)| c > 0) {
+            let bits = (f > 0).then(|| u64::from(LOG[TOTAL as usize] - LOG[usize::from(f)]))?;
+            cost = cost.saturating_add(c.saturating_mul(bits));
+        }
+        Some(cost / 256)
     }
 
     /// Frequency of a symbol, out of `2^12`.
@@ -73,20 +83,25 @@ impl Table {
     }
 
     /// Appends the table: first used symbol, number of symbols up to the last used one minus 1, then their
-    /// frequencies but the last as LEB128. The last follows from the sum.
+    /// frequencies but the last as LEB128; after a frequency of 0, how many more zeros follow (`u8`). The last
+    /// follows from the sum.
     pub fn write(&self, out: &mut Vec<u8>) {
         let used = |s: &usize| self.freq[*s] > 0;
         let first = (0..256).find(used).unwrap_or(0);
         let last = (0..256).rev().find(used).unwrap_or(0);
-        out.push(first as u8);
-        out.push((last - first) as u8);
-        for s in first..last {
+        out.extend_from_slice(&[first as u8, (last - first) as u8]);
+        let mut s = first;
+        while s < last {
             let f = self.freq[s];
-            if f < 128 {
+            s += 1;
+            if f == 0 {
+                let more = self.freq[s..last].iter().take_while(|&&f| f == 0).count();
+                out.extend_from_slice(&[0, more as u8]);
+                s += more;
+            } else if f < 128 {
                 out.push(f as u8);
             } else {
-                out.push((f & 127) as u8 | 128);
-                out.push((f >> 7) as u8);
+                out.extend_from_slice(&[(f & 127) as u8 | 128, (f >> 7) as u8]);
             }
         }
     }
@@ -94,36 +109,43 @@ impl Table {
     /// Reads what [`Table::write`] wrote; returns the table and the bytes it took.
     ///
     /// # Errors
-    /// If the bytes end early, or the frequencies are not what `write` makes: shortest form, sum `2^12`,
-    /// first and last symbol used.
+    /// If the bytes end early, or are not what `write` makes: shortest form, sum `2^12`, first and last
+    /// symbol used.
     pub fn read(bytes: &[u8]) -> Result<(Table, usize)> {
-        let bad = |what: &str| Error::corruption("E1", format!("frequency table: {what}"));
-        let [first, span, ..] = *bytes else { return Err(bad("cut short")) };
-        let (first, last) = (usize::from(first), usize::from(first) + usize::from(span));
+        let bad = |what: &str| Error::corruption("P50", format!("frequency table: {what}"));
+        let mut next = bytes.iter();
+        let mut byte = || next.next().map(|&b| u32::from(b)).ok_or_else(|| bad("cut short"));
+        let (first, span) = (byte()? as usize, byte()? as usize);
+        let last = first + span;
         if last > 255 {
             return Err(bad("symbols above 255"));
         }
         let mut freq = [0u32; 256];
-        let (mut at, mut sum) = (2, 0u32);
-        for f in &mut freq[first..last] {
-            let low = *bytes.get(at).ok_or_else(|| bad("cut short"))?;
-            at += 1;
-            *f = u32::from(low & 127);
-            if low & 128 != 0 {
-                let high = *bytes.get(at).ok_or_else(|| bad("cut short"))?;
-                at += 1;
-                if high == 0 || high > 31 {
-                    return Err(bad("a frequency out of range"));
+        let (mut s, mut sum, mut after_zero) = (first, 0u32, true);
+        while s < last {
+            let low = byte()?;
+            if low == 0 {
+                s += 1 + byte()? as usize;
+                if after_zero || s > last {
+                    return Err(bad("zeros where a symbol must be used"));
                 }
-                *f |= u32::from(high) << 7;
+                after_zero = true;
+                continue;
             }
-            sum += *f;
+            let high = if low & 128 != 0 { byte()? } else { 0 };
+            if low & 128 != 0 && !(1..32).contains(&high) {
+                return Err(bad("a frequency out of range"));
+            }
+            freq[s] = low & 127 | high << 7;
+            sum += freq[s];
+            s += 1;
+            after_zero = false;
         }
-        if sum >= TOTAL || (first < last && freq[first] == 0) {
-            return Err(bad("frequencies do not sum to 4096"));
+        if sum >= TOTAL {
+            return Err(bad("frequencies sum to more than 4096"));
         }
         freq[last] = TOTAL - sum;
-        Ok((Self::from_frequencies(&freq), at))
+        Ok((Self::from_frequencies(&freq), bytes.len() - next.len()))
     }
 
     /// The form decoders use.
@@ -139,31 +161,71 @@ impl Table {
     }
 }
 
-/// Index of the used symbol with the largest ratio `value(count, freq)`; the first of equals.
-fn best_by(
-    counts: &[u64],
-    freq: &[u32; 256],
-    value: impl Fn(u64, u64) -> (u64, u64),
-    allowed: impl Fn(u32) -> bool,
-) -> Option<usize> {
-    let mut best: Option<(usize, u64, u64)> = None;
-    for s in 0..256 {
-        if counts[s] == 0 || !allowed(freq[s]) {
-            continue;
-        }
-        let (n, d) = value(counts[s], u64::from(freq[s]));
-        if best.is_none_or(|(_, bn, bd)| u128::from(n) * u128::from(bd) > u128::from(bn) * u128::from(d)) {
-            best = Some((s, n, d));
-        }
+/// Takes `steps` times the used symbol whose `ratio` of its frequency is largest, the first of equals, and
+/// steps its frequency.
+fn settle(
+    freq: &mut [u32; 256],
+    steps: u32,
+    ratio: impl Fn(usize, u64) -> Option<(u64, u64)>,
+    step: impl Fn(u32) -> u32,
+) {
+    let entry = |symbol: usize, f: u32| {
+        let (numerator, denominator) = ratio(symbol, u64::from(f))?;
+        Some(Ratio { numerator, denominator, symbol })
+    };
+    let used = freq.iter().enumerate().filter(|&(_, &f)| f > 0);
+    let mut heap: BinaryHeap<Ratio> = used.filter_map(|(s, &f)| entry(s, f)).collect();
+    for _ in 0..steps {
+        let Some(Ratio { symbol, .. }) = heap.pop() else { return };
+        freq[symbol] = step(freq[symbol]);
+        heap.extend(entry(symbol, freq[symbol]));
     }
-    best.map(|(s, ..)| s)
 }
 
-/// Index of the symbol of frequency above 1 with the smallest ratio `count / (freq - 1/2)`.
-fn worst_by(counts: &[u64], freq: &[u32; 256]) -> Option<usize> {
-    // The smallest ratio is the largest inverse.
-    best_by(counts, freq, |c, f| (2 * f - 1, 2 * c), |f| f > 1)
+/// Numerator or denominator is below 2^33 and the other below 2^14, so that products fit 64 bits.
+#[derive(PartialEq, Eq)]
+struct Ratio {
+    numerator: u64,
+    denominator: u64,
+    symbol: usize,
 }
+
+impl Ord for Ratio {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.numerator * other.denominator, other.numerator * self.denominator);
+        a.cmp(&b).then(other.symbol.cmp(&self.symbol))
+    }
+}
+
+impl PartialOrd for Ratio {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// `LOG[f]`: base-two logarithm of `f` in units of 1/256, rounded down; 0 for 0.
+static LOG: [u16; TOTAL as usize + 1] = {
+    let mut log = [0; TOTAL as usize + 1];
+    let mut f = 1;
+    while f <= TOTAL {
+        let whole = 31 - f.leading_zeros();
+        // f = 2^whole * x with x in 1..2, in units of 2^-31; each squaring yields a bit of its logarithm.
+        let mut x = (f as u64) << (31 - whole);
+        let (mut bits, mut i) = (whole as u16, 0);
+        while i < 8 {
+            x = (x * x) >> 31;
+            bits <<= 1;
+            if x >> 32 != 0 {
+                x >>= 1;
+                bits |= 1;
+            }
+            i += 1;
+        }
+        log[f as usize] = bits;
+        f += 1;
+    }
+    log
+};
 
 /// For each of the 4096 slots: frequency minus 1 (12 bits), slot minus the symbol's first slot (12 bits),
 /// symbol (8 bits).
@@ -179,7 +241,8 @@ impl DecodeTable {
     #[inline(always)]
     pub fn step(&self, state: u32) -> (u8, u32) {
         let entry = self.slots[(state & (TOTAL - 1)) as usize];
-        let (freq, bias) = ((entry & 0xfff) + 1, entry >> 12 & 0xfff);
-        ((entry >> 24) as u8, freq * (state >> PRECISION) + bias)
+        let (freq, bias) = ((entry & 0xfff).wrapping_add(1), entry >> 12 & 0xfff);
+        // At most 2^12 * (2^19 - 1) + 2^12 - 1 for states below 2^31: the overflow checks are not needed.
+        ((entry >> 24) as u8, freq.wrapping_mul(state >> PRECISION).wrapping_add(bias))
     }
 }

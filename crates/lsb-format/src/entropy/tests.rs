@@ -1,6 +1,7 @@
 //! What the entropy coder promises: identity, size, and no harm from any bytes.
 
 use super::*;
+use crate::ErrorKind;
 use proptest::prelude::*;
 
 /// A reproducible sequence of 64-bit values.
@@ -133,6 +134,168 @@ fn random_positions_cost_their_entropy() {
     }
 }
 
+/// Decodes as a vector machine would: 32 slots at once, then one word for every lane that needs one, in lane order.
+fn decode_by_steps(coded: &[u8], table: &Table, n: usize) -> Vec<u8> {
+    let decoder = table.decoder();
+    let word = |at: usize| u32::from(u16::from_le_bytes([coded[at], coded[at + 1]]));
+    let mut states: Vec<u32> = (0..n.min(LANES)).map(|l| word(4 * l) | word(4 * l + 2) << 16).collect();
+    let mut at = 4 * states.len();
+    let mut out = Vec::new();
+    while out.len() < n {
+        let lanes = (n - out.len()).min(LANES);
+        for state in &mut states[..lanes] {
+            let (symbol, next) = decoder.step(*state);
+            out.push(symbol);
+            *state = next;
+        }
+        for state in states[..lanes].iter_mut().filter(|s| **s < LOW) {
+            *state = *state << 16 | word(at);
+            at += 2;
+        }
+    }
+    assert_eq!(at, coded.len());
+    out
+}
+
+#[test]
+fn words_come_in_the_order_of_a_vector_decoder() {
+    for n in [1, 31, 32, 33, 5000] {
+        let symbols = draw(21, n, &[0.5, 0.2, 0.2, 0.05, 0.05]);
+        let mut counts = [0; 256];
+        symbols.iter().for_each(|&s| counts[usize::from(s)] += 1);
+        let table = Table::from_counts(&counts).unwrap();
+        let mut coded = Vec::new();
+        encode_run(&symbols, &[&table], |_| 0, &mut coded).unwrap();
+        assert!(decode_by_steps(&coded, &table, n) == symbols);
+    }
+}
+
+/// The bytes of version 1. A change here is a change of the format.
+#[test]
+fn v1_run() {
+    let symbols: Vec<u8> = (0..40u32).map(|i| (i * i % 7 % 3) as u8).collect();
+    let mut coded = Vec::new();
+    encode_symbols(&symbols, &mut coded);
+    assert_eq!(coded[0], 0, "too short to be worth a table");
+    let counts = std::array::from_fn(|s| [20, 15, 5].get(s).copied().unwrap_or(0));
+    let table = Table::from_counts(&counts).unwrap();
+    let mut written = Vec::new();
+    table.write(&mut written);
+    assert_eq!(written, V1_TABLE);
+    coded.clear();
+    encode_run(&symbols, &[&table], |_| 0, &mut coded).unwrap();
+    assert_eq!((coded.len(), crc32c::crc32c(&coded)), V1_RUN);
+    let positions: Vec<u32> = (0..200).map(|i| i * i / 2 + i).collect();
+    coded.clear();
+    encode_positions(&positions, 30_000, &mut coded).unwrap();
+    assert_eq!((coded.len(), crc32c::crc32c(&coded)), V1_POSITIONS);
+}
+
+const V1_TABLE: [u8; 6] = [0, 2, 128, 16, 128, 12];
+const V1_RUN: (usize, u32) = (128, 1078348374);
+const V1_POSITIONS: (usize, u32) = (312, 4173060353);
+
+#[test]
+fn symbols_a_table_does_not_hold_are_refused_and_nothing_is_appended() {
+    let table = Table::from_counts(&std::array::from_fn(|s| u64::from(s == 7))).unwrap();
+    let mut out = vec![1, 2];
+    assert_eq!(
+        encode_run(&[7, 7, 8], &[&table], |_| 0, &mut out).unwrap_err().kind(),
+        ErrorKind::InvalidArgument
+    );
+    assert_eq!(out, [1, 2]);
+    encode_run(&[7; 100_000], &[&table], |_| 0, &mut out).unwrap();
+    assert_eq!(out.len(), 2 + 4 * LANES, "a lone symbol costs nothing");
+}
+
+#[test]
+fn damage_to_a_run_is_named() {
+    let symbols = draw(5, 3000, &[0.6, 0.3, 0.1]);
+    let table = Table::from_counts(&std::array::from_fn(|s| [6, 3, 1].get(s).copied().unwrap_or(0))).unwrap();
+    let mut coded = Vec::new();
+    encode_run(&symbols, &[&table], |_| 0, &mut coded).unwrap();
+    let decode = |bytes: &[u8], n: usize| {
+        let e = decode_run(bytes, &[table.decoder()], &mut SingleTable, &mut vec![0; n]).unwrap_err();
+        assert_eq!((e.rule(), e.kind()), ("P51", ErrorKind::Corruption));
+        e.message().to_owned()
+    };
+    assert!(decode(&coded[..60], 3000).contains("states of 32 lanes"));
+    assert!(decode(&coded[..coded.len() - 1], 3000).contains("half a word"));
+    assert!(decode(&coded[..coded.len() - 2], 3000).contains("no word left"));
+    assert!(decode(&[&coded[..], &[0, 0]].concat(), 3000).contains("1 words left over"));
+    assert!(decode(&coded, 3001).contains("no word left") || decode(&coded, 3001).contains("ends in state"));
+    let mut zero = coded.clone();
+    zero[4..8].fill(0);
+    assert!(decode(&zero, 3000).contains("lane 1 starts in state 0x0"));
+    let mut other = coded.clone();
+    other[0] ^= 1;
+    let message = decode(&other, 3000);
+    assert!(["no word left", "left over", "ends in state"].iter().any(|m| message.contains(m)), "{message}");
+}
+
+#[test]
+fn symbols_that_would_hardly_shrink_are_stored_where_that_was_asked_for() {
+    // About 7.96 of 8 bits.
+    let symbols = draw(9, 1 << 18, &(0..256).map(|s| 1.0 + 1.5 * f64::from(s) / 256.0).collect::<Vec<_>>());
+    let coded = |thousandths| {
+        let mut out = Vec::new();
+        encode_symbols_saving(&symbols, thousandths, &mut out);
+        let mut back = vec![0; symbols.len()];
+        decode_symbols(&out, &mut back).unwrap();
+        assert!(back == symbols);
+        out.len()
+    };
+    assert!(coded(0) < symbols.len());
+    assert_eq!(coded(20), symbols.len() + 1);
+}
+
+#[test]
+fn every_change_of_a_byte_of_positions_is_survived() {
+    let positions: Vec<u32> = (0..60).map(|i| i * 37 + i % 5).collect();
+    for bound in [2500, 1 << 20] {
+        let mut coded = Vec::new();
+        encode_positions(&positions, bound, &mut coded).unwrap();
+        let mut out = Vec::new();
+        for at in 0..coded.len() {
+            assert!(decode_positions(&coded[..at], bound, 60, &mut out).is_err());
+            for change in 1..=255 {
+                let mut damaged = coded.clone();
+                damaged[at] ^= change;
+                if decode_positions(&damaged, bound, 60, &mut out).is_ok() {
+                    assert!(out.len() == 60 && out.windows(2).all(|w| w[0] < w[1]) && out[59] < bound);
+                }
+            }
+        }
+        for count in [0, 59, 61, usize::MAX] {
+            assert!(decode_positions(&coded, bound, count, &mut out).is_err());
+        }
+    }
+    assert!(encode_positions(&[3, 3], 9, &mut Vec::new()).is_err());
+    assert!(encode_positions(&[3, 9], 9, &mut Vec::new()).is_err());
+}
+
+#[test]
+fn clustered_and_dense_positions_cost_less_than_random_ones() {
+    let cost = |positions: &[u32], bound| {
+        let mut coded = Vec::new();
+        encode_positions(positions, bound, &mut coded).unwrap();
+        let mut back = Vec::new();
+        decode_positions(&coded, bound, positions.len(), &mut back).unwrap();
+        assert!(back == positions);
+        coded.len()
+    };
+    let bound = 1 << 18;
+    let all: Vec<u32> = (0..bound).collect();
+    assert!(cost(&all, bound) < 500);
+    let column: Vec<u32> = (0..bound).step_by(64).collect();
+    assert!(cost(&column, bound) < 800, "{}", cost(&column, bound));
+    let block: Vec<u32> = (1000..6000).collect();
+    // One raw bit each: how many there are follows from the mean gap.
+    assert!(cost(&block, bound) < 800);
+    assert_eq!(cost(&[], bound), 0);
+    assert!(cost(&[77], bound) <= 4);
+}
+
 proptest! {
     #[test]
     fn prop_roundtrip_is_identity(symbols in prop::collection::vec(any::<u8>(), 0..600), few in 1u8..=255) {
@@ -172,6 +335,28 @@ proptest! {
             let mut again = Vec::new();
             table.write(&mut again);
             prop_assert_eq!(&again, &bytes[..used]);
+        }
+    }
+
+    #[test]
+    fn prop_sparse_tables_read_back(used in prop::collection::btree_map(any::<u8>(), 1u64..1000, 1..20)) {
+        let table = Table::from_counts(&std::array::from_fn(|s| used.get(&(s as u8)).copied().unwrap_or(0))).unwrap();
+        let mut written = Vec::new();
+        table.write(&mut written);
+        prop_assert!(written.len() <= 2 + 4 * used.len());
+        prop_assert!(Table::read(&written).unwrap() == (table, written.len()));
+        for len in 0..written.len() {
+            prop_assert_eq!(Table::read(&written[..len]).unwrap_err().rule(), "P50");
+        }
+        // Any small change is refused or is another table in its one shortest form.
+        for at in 0..written.len() {
+            let mut damaged = written.clone();
+            damaged[at] ^= 1 << (at % 8);
+            if let Ok((other, n)) = Table::read(&damaged) {
+                let mut again = Vec::new();
+                other.write(&mut again);
+                prop_assert_eq!(&again, &damaged[..n]);
+            }
         }
     }
 

@@ -102,3 +102,33 @@ fn check_len(part: &[u8], expected: usize) -> Result<()> {
     let message = format!("{} bytes where the tile has {expected}", part.len());
     Err(lsb_format::Error::corruption("P30", message).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Registry, Span};
+
+    #[test]
+    fn any_type_comes_back_and_only_floats_have_values() {
+        let codec = Registry::standard().parse("raw").unwrap();
+        for &dtype in DType::ALL {
+            let matrix = MatrixInfo { rows: 3, cols: 8, dtype };
+            let bytes: Vec<u8> = (0..dtype.byte_len(24).unwrap()).map(|i| (i * 37) as u8).collect();
+            let estimate = codec.estimate(&matrix).unwrap();
+            assert_eq!((estimate.bytes, estimate.snr_db), (bytes.len() as f64, f64::INFINITY));
+            let tiling = codec.tiling(&matrix).unwrap();
+            let mut out = [EncodedTile::default()];
+            let mut encoder = codec.encoder(&matrix, &Statistics::default()).unwrap();
+            encoder.encode(&Span::new(matrix, tiling, 0..1, &bytes), &mut out).unwrap();
+            assert_eq!(out[0].bytes(), bytes);
+            let decoder = codec.decoder(&matrix, &encoder.finish().unwrap()).unwrap();
+            let (tile, mut back) = (tiling.tile(0), vec![0; bytes.len()]);
+            decoder.decode_exact(&tile, &[&bytes], &mut back).unwrap();
+            assert_eq!(back, bytes);
+            assert!(decoder.decode_exact(&tile, &[&bytes[1..]], &mut back).is_err());
+            let values = decoder.decode(&tile, &[&bytes], &mut [0.0; 24]);
+            assert_eq!(values.is_ok(), dtype.is_float(), "{dtype}");
+            assert!(dtype.is_float() || matches!(values, Err(Error::NotApplicable { .. })));
+        }
+    }
+}

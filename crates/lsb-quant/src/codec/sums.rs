@@ -123,7 +123,8 @@ mod tests {
             prop_assert!((sum_of_squares(&values) - plain(&|x| x * x)).abs() < 3.0 * bound);
             let (n, s) = split_at(&values, level);
             prop_assert_eq!(n as usize, values.iter().filter(|&&x| x > level).count());
-            prop_assert!((s - plain(&|x| if x > f64::from(level) { x } else { 0.0 })).abs() < bound);
+            let expected = plain(&|x| if x > f64::from(level) { x } else { 0.0 });
+            prop_assert!((s - expected).abs() < bound);
         }
     }
 }

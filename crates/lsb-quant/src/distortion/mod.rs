@@ -1,5 +1,8 @@
 //! Sums from which every weight-domain figure follows.
 
+mod kernel;
+
+use kernel::{Kernel, LANES};
 use serde::{Deserialize, Serialize};
 
 /// Sums over pairs of an original weight `w` and its decoded value `q`.
@@ -49,8 +52,6 @@ impl Default for Distortion {
     }
 }
 
-/// Lanes summed side by side, so that the compiler may use any vector width and the result is the same.
-const LANES: usize = 16;
 /// Weights summed in f32 lanes before the sums move to f64: short enough that f32 rounding stays near 1e-7.
 const BLOCK: usize = 512;
 
@@ -61,41 +62,29 @@ impl Distortion {
     /// If the slices differ in length.
     pub fn measure(original: &[f32], decoded: &[f32]) -> Self {
         assert_eq!(original.len(), decoded.len());
+        let kernel = kernel::best();
         let mut out = Distortion::default();
         for (w, q) in original.chunks(BLOCK).zip(decoded.chunks(BLOCK)) {
-            out.merge(&Self::block(w, q));
+            out.merge(&Self::block(kernel, w, q));
         }
         out
     }
 
-    fn block(original: &[f32], decoded: &[f32]) -> Self {
-        // A block whose squares might leave the range of f32 is summed in f64 instead.
-        let largest = original.iter().chain(decoded).fold(0.0f32, |m, x| m.max(x.abs()));
-        let smallest_ok = largest == 0.0 || largest > 1e-12;
-        if largest > 1e12 || !smallest_ok || original.len() < LANES {
-            return Self::block_wide(original, decoded);
-        }
-        let mut s = [[0.0f32; LANES]; 7];
-        let (mut max_abs, mut lo, mut hi) =
-            ([0.0f32; LANES], [f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    fn block(kernel: Kernel, original: &[f32], decoded: &[f32]) -> Self {
         let (w_chunks, w_rest) = original.as_chunks::<LANES>();
         let (q_chunks, q_rest) = decoded.as_chunks::<LANES>();
-        for (w, q) in w_chunks.iter().zip(q_chunks) {
-            for i in 0..LANES {
-                let e = w[i] - q[i];
-                s[0][i] += w[i];
-                s[1][i] += q[i];
-                s[2][i] += w[i] * w[i];
-                s[3][i] += q[i] * q[i];
-                s[4][i] += w[i] * q[i];
-                s[5][i] += e * e;
-                s[6][i] += e.abs();
-                max_abs[i] = if e.abs() > max_abs[i] { e.abs() } else { max_abs[i] };
-                lo[i] = if w[i] < lo[i] { w[i] } else { lo[i] };
-                hi[i] = if w[i] > hi[i] { w[i] } else { hi[i] };
-            }
+        if w_chunks.is_empty() {
+            return Self::block_wide(original, decoded);
         }
-        let sum = |k: usize| s[k].iter().map(|&x| f64::from(x)).sum::<f64>();
+        let lanes = kernel(w_chunks, q_chunks);
+        let largest = |lanes: &[f32; LANES]| lanes.iter().fold(0.0f32, |m, &x| m.max(x.abs()));
+        let reach = largest(&lanes.low).max(largest(&lanes.high)).max(largest(&lanes.max_abs));
+        // Where squares may have left the range of f32, or vanished, the block is summed in f64 instead.
+        let in_range = reach == 0.0 || (1e-12..1e12).contains(&reach);
+        if !in_range {
+            return Self::block_wide(original, decoded);
+        }
+        let sum = |k: usize| lanes.sums[k].iter().map(|&x| f64::from(x)).sum::<f64>();
         let mut out = Distortion {
             weights: (w_chunks.len() * LANES) as u64,
             sum_w: sum(0),
@@ -105,9 +94,9 @@ impl Distortion {
             sum_wq: sum(4),
             sum_ee: sum(5),
             sum_abs: sum(6),
-            max_abs: max_abs.iter().fold(0.0, |m, &x| m.max(f64::from(x))),
-            min_w: lo.iter().fold(f64::INFINITY, |m, &x| m.min(f64::from(x))),
-            max_w: hi.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(f64::from(x))),
+            max_abs: lanes.max_abs.iter().fold(0.0, |m, &x| m.max(f64::from(x))),
+            min_w: lanes.low.iter().fold(f64::INFINITY, |m, &x| m.min(f64::from(x))),
+            max_w: lanes.high.iter().fold(f64::NEG_INFINITY, |m, &x| m.max(f64::from(x))),
         };
         out.merge(&Self::block_wide(w_rest, q_rest));
         out
