@@ -127,12 +127,16 @@ fn rules_and_recipes_decide_the_same_with_flags_and_from_a_file() {
 fn plan_foretells_the_size_and_names_conflicts() {
     let place = Place::new();
     let plan = json(&run(&["plan", &place.model, "--json", "--ratio", "5.63", "--min-snr", "40"], 0));
-    numbers(&plan, &["predicted_bytes", "predicted_ram_bytes", "ram_limit_bytes", "source_bytes", "bpw", "ratio"]);
+    numbers(
+        &plan,
+        &["predicted_bytes", "predicted_ram_bytes", "ram_limit_bytes", "source_bytes", "bpw", "ratio"],
+    );
     let conflicts = plan["conflicts"].as_array().unwrap();
     let impossible = conflicts.iter().find(|c| c["kind"] == "impossible").unwrap();
     assert_eq!(impossible["targets"], serde_json::json!(["weight_snr_db >= 40", "ratio >= 5.63"]));
     let report = place.compress("out", &["--ratio", "5.63"]);
-    let (made, foretold) = (report["package_bytes"].as_f64().unwrap(), plan["predicted_bytes"].as_f64().unwrap());
+    let (made, foretold) =
+        (report["package_bytes"].as_f64().unwrap(), plan["predicted_bytes"].as_f64().unwrap());
     assert!((made / foretold - 1.0).abs() < 0.03, "{made} bytes instead of {foretold}");
     let ratio = report["ratio"].as_f64().unwrap();
     assert!((5.6..5.9).contains(&ratio), "{ratio}");
@@ -229,7 +233,10 @@ fn validate_judges_every_limit() {
     let report = run(&["compress", &place.model, "-o", &place.name("low"), "--json", "--min-snr", "30"], 3);
     let report = json(&report);
     assert_eq!((&report["passed"], &report["checks"][0]["name"]), (&false.into(), &"weight_snr_db".into()));
-    assert!(place.path("low").join("lsb.json").exists(), "a missed limit judges the package; it is still there");
+    assert!(
+        place.path("low").join("lsb.json").exists(),
+        "a missed limit judges the package; it is still there"
+    );
 }
 
 #[test]
@@ -278,7 +285,8 @@ fn lossless_comes_back_byte_for_byte_and_diff_agrees() {
 #[test]
 fn codecs_are_listed_and_explained() {
     let list = json(&run(&["codecs", "--json"], 0));
-    let ids: Vec<&str> = list["codecs"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        list["codecs"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
     for id in ["raw", "lossless", "outlier-binary", "residual-binary", "ternary", "rtn"] {
         assert!(ids.contains(&id), "{id}");
         let shown = String::from_utf8(run(&["codecs", id], 0).stdout).unwrap();
@@ -310,7 +318,8 @@ fn requests_that_make_no_sense_exit_with_2_and_write_nothing() {
         assert!(stderr(&plain).starts_with("error: "), "{flags:?}: {}", stderr(&plain));
         let machine = run(&[&["compress", &place.model, "-o", &out, "--json"], flags].concat(), 2);
         assert!(machine.stdout.is_empty(), "{flags:?}");
-        let error: Value = serde_json::from_slice(&machine.stderr).unwrap_or_else(|e| panic!("{flags:?}: {e}"));
+        let error: Value =
+            serde_json::from_slice(&machine.stderr).unwrap_or_else(|e| panic!("{flags:?}: {e}"));
         assert_eq!(error["error"]["exit_code"], 2, "{flags:?}");
         assert!(!place.path("out").exists(), "{flags:?}");
     }
@@ -347,8 +356,7 @@ fn a_reader_that_leaves_early_changes_no_outcome() {
         (vec!["validate", &place.name("out"), "--against", &place.model, "--min-ratio", "100"], 3),
         (vec!["--help"], 0),
     ] {
-        let mut child =
-            lsb().args(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = lsb().args(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));

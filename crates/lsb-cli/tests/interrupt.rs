@@ -16,7 +16,8 @@ fn an_interrupted_run_says_so_and_resumes() {
     let (model, undisturbed, out) = (name("model"), name("undisturbed"), name("out"));
     // Small shards are small groups of work, so that something is finished when the signal comes.
     let args = |out: &str| {
-        ["compress", &model, "-o", out, "--codec", "outlier-binary", "--shard-size", "2MB", "-t", "1"].map(str::to_owned)
+        ["compress", &model, "-o", out, "--codec", "outlier-binary", "--shard-size", "2MB", "-t", "1"]
+            .map(str::to_owned)
     };
     let plain = args(&undisturbed);
     run(&plain.iter().map(String::as_str).collect::<Vec<_>>(), 0);
@@ -29,7 +30,10 @@ fn an_interrupted_run_says_so_and_resumes() {
     let rest: Vec<String> = said.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
     assert!(rest.iter().any(|l| l.contains("can be resumed")), "{rest:?}");
-    assert_eq!(rest.last().map(String::as_str), Some("error: interrupted; run the same command again to resume"));
+    assert_eq!(
+        rest.last().map(String::as_str),
+        Some("error: interrupted; run the same command again to resume")
+    );
     assert!(!path("out").exists());
 
     let resumed = [args(&out).to_vec(), vec!["--json".to_owned()]].concat();
