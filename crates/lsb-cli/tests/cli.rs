@@ -1,4 +1,5 @@
 //! The command from outside: output contracts, exit codes, what is written and what is left alone.
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its input has failed")]
 
 mod support;
 
@@ -96,6 +97,10 @@ fn the_same_command_again_finds_the_work_done_and_another_is_refused() {
     assert!(before == contents(&place.path("out")), "a refused run touched the output");
     let report = place.compress("out", &["--codec", "rtn:4", "--overwrite"]);
     assert_eq!((&report["codec"], &report["already_done"]), (&"rtn".into(), &false.into()));
+    for verb in ["compress", "plan"] {
+        let twice = run(&[verb, &out], 1);
+        assert!(stderr(&twice).contains("lsb decompress"), "{}", stderr(&twice));
+    }
     assert_eq!(std::fs::read_dir(place.temp.path()).unwrap().count(), 1, "something was left behind");
 }
 

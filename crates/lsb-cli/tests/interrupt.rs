@@ -11,12 +11,12 @@ use support::{assert_same, lsb, run, sharded_model};
 fn an_interrupted_run_says_so_and_resumes() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
-    sharded_model(&path("model"), 12, 640);
+    sharded_model(&path("model"), 8, 512);
     let name = |n: &str| path(n).to_str().unwrap().to_owned();
     let (model, undisturbed, out) = (name("model"), name("undisturbed"), name("out"));
     // Small shards are small groups of work, so that something is finished when the signal comes.
     let args = |out: &str| {
-        ["compress", &model, "-o", out, "--codec", "outlier-binary", "--shard-size", "2MB", "-t", "1"]
+        ["compress", &model, "-o", out, "--codec", "residual-binary:4", "--shard-size", "2MB", "-t", "1"]
             .map(str::to_owned)
     };
     let plain = args(&undisturbed);
@@ -25,7 +25,7 @@ fn an_interrupted_run_says_so_and_resumes() {
     let mut child = lsb().args(args(&out)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.by_ref().any(|line| line.starts_with("layer 1:")));
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let kill = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
     assert!(kill.success());
     let rest: Vec<String> = said.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");

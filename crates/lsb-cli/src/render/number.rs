@@ -64,7 +64,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let x: f64 = number.parse().map_err(|_| format!("\"{text}\" is no size; write it like 2.4GB"))?;
     let n = x * factor;
-    if n >= 1.0 && n < 9e18 { Ok(n.round() as u64) } else { Err(format!("\"{text}\" is out of range")) }
+    if (1.0..9e18).contains(&n) { Ok(n.round() as u64) } else { Err(format!("\"{text}\" is out of range")) }
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use lsb_stream::{LayerReport, Observer};
 use lsb_validate::WeightError;
 use std::io::IsTerminal;
 
-const TEMPLATE: &str = "{bar:24} {percent:>3}% {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta} {wide_msg}";
+const BYTES: &str = "{bar:16} {percent:>3}% {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta} {wide_msg}";
+
+const WEIGHTS: &str = "{bar:16} {percent:>3}% eta {eta} {wide_msg}";
 
 /// What counts: bytes of weights, or weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ impl Progress {
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let template = match unit {
-            Unit::Bytes => TEMPLATE,
-            Unit::Weights => "{bar:24} {percent:>3}% eta {eta} {wide_msg}",
+            Unit::Bytes => BYTES,
+            Unit::Weights => WEIGHTS,
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
@@ -51,13 +53,19 @@ impl Progress {
     pub(crate) fn set(&self, done: u64, total: u64, what: &str) {
         self.bar.set_length(total);
         self.bar.set_position(done);
-        self.bar.set_message(lsb_format::escape(what));
+        self.bar.set_message(brief(what));
     }
 
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// The part of a tensor's name that tells it from others, so that it fits beside the bar.
+fn brief(name: &str) -> String {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    lsb_format::escape(name.strip_suffix(".weight").unwrap_or(name))
 }
 
 /// What a layer became, as one line.
@@ -93,7 +101,7 @@ impl Observer for Progress {
     }
 
     fn tensor_started(&mut self, name: &str, _source_bytes: u64) {
-        self.bar.set_message(lsb_format::escape(name));
+        self.bar.set_message(brief(name));
     }
 
     fn advanced(&mut self, source_bytes: u64) {
@@ -122,6 +130,12 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_brief_and_harmless() {
+        assert_eq!(brief("model.layers.3.mlp.up_proj.weight"), "layers.3.mlp.up_proj");
+        assert_eq!(brief("a\u{1b}[2J"), "a\\u{1b}[2J");
+    }
 
     #[test]
     fn a_layer_is_one_line() {

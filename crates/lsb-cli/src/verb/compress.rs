@@ -65,6 +65,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     if args.dry_run {
         return super::plan::show(&args.model, request, &args.limits, args.full, common);
     }
+    super::refuse_package(&args.model)?;
     let config = request.config;
     let ram_limit = config.target_ram_mb * 1_000_000;
     let targets = args.limits.over(QualityTargets {

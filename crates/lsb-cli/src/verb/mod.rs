@@ -17,8 +17,19 @@ pub(crate) mod verify;
 
 use crate::exit::Failure;
 use crate::render::say;
+use lsb_format::package::MANIFEST_FILE;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Refuses to compress what is compressed already; without this the message would be about missing files.
+pub(crate) fn refuse_package(model: &Path) -> Result<(), Failure> {
+    if !model.join(MANIFEST_FILE).exists() {
+        return Ok(());
+    }
+    let name = model.display();
+    Err(Failure::refused(format!("{name} is an lsb package; `lsb decompress` turns it into a model first")))
+}
 
 /// A flag that the first Ctrl-C sets; the second one ends the process.
 pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {

@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
 
 /// Plans and prints; also what `compress --dry-run` does.
 pub(crate) fn show(model: &Path, request: Request, limits: &Limits, full: bool, common: Common) -> Outcome {
+    super::refuse_package(model)?;
     let config = request.config;
     let mut targets = limits.over(QualityTargets {
         max_storage_gb: Some(config.target_storage_gb),
