@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod fixtures;
 pub mod mutate;
+pub mod results;
 pub mod synth;
 pub mod tidy;
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{fixtures, mutate, synth, tidy};
+use xtask::{fixtures, mutate, results, synth, tidy};
 
 // Every allocation of a mutation run is measured; the other commands do not notice.
 #[global_allocator]
@@ -27,6 +27,8 @@ enum Command {
     SynthModel(synth::Args),
     /// Feed mutated inputs to every reader and decoder.
     Mutate(mutate::Args),
+    /// Measure every codec and write docs/results.md.
+    Results(results::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,5 +47,6 @@ fn run(command: Command) -> Result<()> {
         Command::Fixtures(args) => fixtures::run(&args),
         Command::SynthModel(args) => synth::run(&args),
         Command::Mutate(args) => mutate::run(&args),
+        Command::Results(args) => results::run(&args),
     }
 }

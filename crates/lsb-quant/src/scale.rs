@@ -8,7 +8,7 @@ use lsb_format::Error;
 ///
 /// It places the largest magnitude in `[2^14, 2^15)`: scales of up to twice that still fit a half, and groups
 /// `2^-28` times smaller than the largest keep full precision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TileExponent(i16);
 
 /// Exponent of the largest magnitude after division.
@@ -63,6 +63,14 @@ impl TileExponent {
         let [a, b] = self.divide();
         for w in weights {
             *w = *w * a * b;
+        }
+    }
+
+    /// Multiplies finite values back in place, saturating at the largest finite f32.
+    pub(crate) fn multiply_all(self, values: &mut [f32]) {
+        let [a, b] = self.multiply();
+        for x in values {
+            *x = (*x * a * b).clamp(f32::MIN, f32::MAX);
         }
     }
 

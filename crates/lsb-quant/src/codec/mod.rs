@@ -1,12 +1,13 @@
 //! Every codec, one folder each. The list in [`all`] is the only place that names them all.
 
 mod bitstream;
+mod divided;
+mod gaussian_table;
 pub mod lossless;
 pub mod outlier_binary;
 mod payload;
 pub mod raw;
 pub mod residual_binary;
-
 pub mod rtn;
 mod signs;
 mod sums;

@@ -18,6 +18,17 @@ pub(crate) fn push_above(plane: &mut BitWriter<'_>, values: &[f32], middle: f32)
     plane.push(word, rest.len() as u32);
 }
 
+/// Appends bit `bit` of every code.
+pub(crate) fn push_bits(plane: &mut BitWriter<'_>, codes: &[u8], bit: u32) {
+    for chunk in codes.chunks(LANES) {
+        let mut flags = [0; LANES];
+        for (flag, code) in flags.iter_mut().zip(chunk) {
+            *flag = code >> bit & 1;
+        }
+        plane.push(gather_bits(&flags), chunk.len() as u32);
+    }
+}
+
 /// Bit `i` of the result is `flags[i]`, which is 0 or 1.
 #[inline]
 pub(crate) fn gather_bits(flags: &[u8; LANES]) -> u32 {

@@ -1,8 +1,6 @@
 //! Sums over weights in a fixed order: sixteen lanes in f32 over short blocks, blocks in f64, so that any vector
 //! width gives the same bits.
 
-use crate::{Error, Result};
-
 const LANES: usize = 16;
 /// Weights per block: short enough that f32 rounding stays near 1e-7 of the sum of magnitudes.
 const BLOCK: usize = 512;
@@ -25,7 +23,7 @@ fn over_lanes(values: &[f32], term: impl Fn(f32) -> f32) -> f64 {
     total
 }
 
-fn lane_sum(lanes: &[f32; LANES]) -> f64 {
+pub(crate) fn lane_sum(lanes: &[f32; LANES]) -> f64 {
     let mut sums = lanes.map(f64::from);
     let mut n = LANES;
     while n > 1 {
@@ -54,11 +52,21 @@ pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
 
 /// Number and sum of the values above `level`.
 pub(crate) fn split_at(values: &[f32], level: f32) -> (u32, f64) {
+    split(values, level, |x| x)
+}
+
+/// Number and sum of the magnitudes above `level`.
+pub(crate) fn split_magnitudes_at(values: &[f32], level: f32) -> (u32, f64) {
+    split(values, level, f32::abs)
+}
+
+fn split(values: &[f32], level: f32, term: impl Fn(f32) -> f32) -> (u32, f64) {
     let (mut count, mut total) = (0u32, 0.0);
     for block in values.chunks(BLOCK) {
         let (mut lanes, mut counts) = ([0.0f32; LANES], [0u32; LANES]);
         let mut add = |chunk: &[f32]| {
             for ((lane, n), &x) in lanes.iter_mut().zip(&mut counts).zip(chunk) {
+                let x = term(x);
                 let above = x > level;
                 *lane += if above { x } else { 0.0 };
                 *n += u32::from(above);
@@ -71,41 +79,6 @@ pub(crate) fn split_at(values: &[f32], level: f32) -> (u32, f64) {
         total += lane_sum(&lanes);
     }
     (count, total)
-}
-
-/// Number of the values whose magnitude is above `level`, and the sum of those magnitudes.
-pub(crate) fn split_at_magnitude(values: &[f32], level: f32) -> (u32, f64) {
-    let (mut count, mut total) = (0u32, 0.0);
-    for block in values.chunks(BLOCK) {
-        let (mut lanes, mut counts) = ([0.0f32; LANES], [0u32; LANES]);
-        let mut add = |chunk: &[f32]| {
-            for ((lane, n), &x) in lanes.iter_mut().zip(&mut counts).zip(chunk) {
-                let above = x.abs() > level;
-                *lane += if above { x.abs() } else { 0.0 };
-                *n += u32::from(above);
-            }
-        };
-        let (chunks, rest) = block.as_chunks::<LANES>();
-        chunks.iter().for_each(|c| add(c));
-        add(rest);
-        count += counts.iter().sum::<u32>();
-        total += lane_sum(&lanes);
-    }
-    (count, total)
-}
-
-/// Bits of the largest magnitude.
-///
-/// # Errors
-/// [`Error::NonFinite`] at the first NaN or infinity.
-pub(crate) fn largest_magnitude(values: &[f32]) -> Result<u32> {
-    let magnitude = |x: f32| x.to_bits() & 0x7fff_ffff;
-    let largest = values.iter().fold(0, |m, &x| magnitude(x).max(m));
-    if largest < f32::INFINITY.to_bits() {
-        return Ok(largest);
-    }
-    let first = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
-    Err(Error::NonFinite { index: first as u64, value: values[first] })
 }
 
 #[cfg(test)]
@@ -123,8 +96,12 @@ mod tests {
             prop_assert!((sum_of_squares(&values) - plain(&|x| x * x)).abs() < 3.0 * bound);
             let (n, s) = split_at(&values, level);
             prop_assert_eq!(n as usize, values.iter().filter(|&&x| x > level).count());
-            let expected = plain(&|x| if x > f64::from(level) { x } else { 0.0 });
-            prop_assert!((s - expected).abs() < bound);
+            let above = plain(&|x| if x > f64::from(level) { x } else { 0.0 });
+            prop_assert!((s - above).abs() < bound);
+            let (n, s) = split_magnitudes_at(&values, level);
+            prop_assert_eq!(n as usize, values.iter().filter(|&&x| x.abs() > level).count());
+            let above = plain(&|x| if x.abs() > f64::from(level) { x.abs() } else { 0.0 });
+            prop_assert!((s - above).abs() < bound);
         }
     }
 }

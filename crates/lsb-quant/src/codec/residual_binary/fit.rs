@@ -1,151 +1,191 @@
-//! The planes of one group: alphas and the level of every weight.
+//! Scales and signs of one group: alternating refinement.
 
-/// Most planes.
-pub(super) const MAX_PLANES: usize = 8;
+use super::MAX_PLANES;
+use crate::codec::sums::{sum_of_magnitudes, sum_of_squares};
 
-/// Rounds of refinement; on Gaussian and trained weights a ninth changes the error by less than 1e-3 of it.
-const ROUNDS: usize = 8;
+/// One value per plane; unused ones are zero.
+pub(super) type PerPlane<T> = [T; MAX_PLANES];
 
-/// Alphas from large to small, and for every weight its signs: bit `p` set where plane `p` is positive.
-#[derive(Clone, Debug)]
-pub(super) struct Fit {
-    pub(super) alphas: [f64; MAX_PLANES],
-    pub(super) codes: Vec<u8>,
+/// Least squares of the weights on the planes of given signs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NormalEquations {
+    /// Sum of products of the signs of two planes.
+    pub(super) gram: PerPlane<PerPlane<f64>>,
+    /// Sum of products of weight and sign.
+    pub(super) moments: PerPlane<f64>,
 }
 
-/// Fits `k` planes to `weights`.
-pub(super) fn fit(weights: &[f32], k: usize, refine: bool) -> Fit {
-    let mut alphas = looped_passes(weights, k);
-    if refine && k > 1 {
-        for _ in 0..ROUNDS {
-            let levels = Levels::of(&alphas, k);
-            let sums = levels.sums(weights);
-            let Some(next) = least_squares(&levels, &sums, k) else { break };
-            let settled = (0..k).all(|p| (next[p] - alphas[p]).abs() <= 1e-6 * next[0]);
-            alphas = next;
-            if settled {
-                break;
+/// Steps of the best uniform quantizer of 1 to 8 bits for Gaussian weights of variance 1 (J. Max, 1960): a good
+/// place to start from, and from three planes on hard to improve.
+const GAUSSIAN_STEP: PerPlane<f64> = [1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308];
+
+/// Refinements of scales and signs.
+const ROUNDS: usize = 8;
+/// Refinement ends when a round lowers the error by less than this share.
+const WORTHWHILE: f64 = 1e-4;
+/// Share of the diagonal added to it, so that planes that agree everywhere still have a solution.
+const RIDGE: f64 = 1e-7;
+
+impl NormalEquations {
+    /// The first `planes` of the best scales.
+    #[expect(clippy::needless_range_loop, reason = "several rows and columns of one matrix at a time")]
+    pub(super) fn solve(&self, planes: usize) -> PerPlane<f64> {
+        let (mut a, mut x) = (self.gram, self.moments);
+        for k in 0..planes {
+            a[k][k] += RIDGE * a[k][k];
+        }
+        // Symmetric and positive: elimination needs no pivoting. An empty plane gets no scale.
+        for k in 0..planes {
+            if a[k][k] <= 0.0 {
+                continue;
+            }
+            for i in k + 1..planes {
+                let f = a[i][k] / a[k][k];
+                for j in k..planes {
+                    a[i][j] -= f * a[k][j];
+                }
+                x[i] -= f * x[k];
             }
         }
-    }
-    let levels = Levels::of(&alphas, k);
-    let codes = weights.iter().map(|&w| levels.codes[levels.nearest(w)]).collect();
-    Fit { alphas, codes }
-}
-
-/// Codes for alphas that were rounded after fitting.
-pub(super) fn codes(weights: &[f32], alphas: &[f64; MAX_PLANES], k: usize, out: &mut Vec<u8>) {
-    let levels = Levels::of(alphas, k);
-    out.extend(weights.iter().map(|&w| levels.codes[levels.nearest(w)]));
-}
-
-/// One plane after the other: the mean magnitude of what is left, then what is left of that.
-fn looped_passes(weights: &[f32], k: usize) -> [f64; MAX_PLANES] {
-    let mut alphas = [0.0; MAX_PLANES];
-    let mut residual = weights.to_vec();
-    for alpha in &mut alphas[..k] {
-        *alpha = crate::codec::sums::sum_of_magnitudes(&residual) / weights.len().max(1) as f64;
-        let a = *alpha as f32;
-        residual.iter_mut().for_each(|r| *r -= if *r < 0.0 { -a } else { a });
-    }
-    alphas
-}
-
-/// The `2^k` sums of signed alphas in increasing order, with the code of each and the middles between them.
-struct Levels {
-    n: usize,
-    values: [f64; 256],
-    middles: [f32; 255],
-    codes: [u8; 256],
-}
-
-impl Levels {
-    fn of(alphas: &[f64; MAX_PLANES], k: usize) -> Self {
-        let n = 1 << k;
-        let mut order: Vec<(f64, u8)> = (0..n)
-            .map(|code| {
-                let sign = |p: usize| if code >> p & 1 == 1 { 1.0 } else { -1.0 };
-                ((0..k).map(|p| sign(p) * alphas[p]).sum(), code as u8)
-            })
-            .collect();
-        order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut out = Levels { n, values: [0.0; 256], middles: [f32::INFINITY; 255], codes: [0; 256] };
-        for (i, (value, code)) in order.into_iter().enumerate() {
-            out.values[i] = value;
-            out.codes[i] = code;
-            if i > 0 {
-                out.middles[i - 1] = (0.5 * (out.values[i - 1] + value)) as f32;
-            }
+        let mut out = [0.0; MAX_PLANES];
+        for k in (0..planes).rev() {
+            let known: f64 = (k + 1..planes).map(|j| a[k][j] * out[j]).sum();
+            out[k] = if a[k][k] > 0.0 { (x[k] - known) / a[k][k] } else { 0.0 };
         }
         out
     }
 
-    /// Position of the nearest level, the lower of two equally near.
-    #[inline]
-    fn nearest(&self, w: f32) -> usize {
-        // Halving steps without branches: the position is the number of middles below the weight.
-        let mut at = 0;
-        let mut step = self.n / 2;
-        while step > 0 {
-            at += if w > self.middles[at + step - 1] { step } else { 0 };
-            step /= 2;
+    /// Squared error with these scales, less the sum of squares of the weights.
+    fn error(&self, scales: &PerPlane<f64>, planes: usize) -> f64 {
+        let mut total = 0.0;
+        for i in 0..planes {
+            let row: f64 = (0..planes).map(|j| self.gram[i][j] * scales[j]).sum();
+            total += scales[i] * (row - 2.0 * self.moments[i]);
         }
-        at
-    }
-
-    /// For every level, how many weights are nearest to it, and their sum.
-    fn sums(&self, weights: &[f32]) -> Vec<(u32, f64)> {
-        let mut sums = vec![(0, 0.0); self.n];
-        for &w in weights {
-            let s = &mut sums[self.nearest(w)];
-            s.0 += 1;
-            s.1 += f64::from(w);
-        }
-        sums
+        total
     }
 }
 
-/// Alphas of least squared error for weights assigned to levels, made non-negative and sorted; `None` where
-/// they are not determined.
-fn least_squares(levels: &Levels, sums: &[(u32, f64)], k: usize) -> Option<[f64; MAX_PLANES]> {
-    // Normal equations: a[p][q] = sum of sign_p sign_q, b[p] = sum of sign_p w.
-    let mut a = [[0.0f64; MAX_PLANES]; MAX_PLANES];
-    let mut b = [0.0f64; MAX_PLANES];
-    let sign = |code: u8, p: usize| if code >> p & 1 == 1 { 1.0 } else { -1.0 };
-    for (i, &(n, sum)) in sums.iter().enumerate() {
-        let code = levels.codes[i];
-        for p in 0..k {
-            b[p] += sign(code, p) * sum;
-            for q in 0..k {
-                a[p][q] += sign(code, p) * sign(code, q) * f64::from(n);
+/// Weights handled together.
+const LANES: usize = 16;
+
+/// Signs of every weight, bit `k` for plane `k`: each plane takes the sign of what the planes before left.
+///
+/// With scales in falling order, none smaller than the sum of those after it, that is the nearest level.
+pub(super) fn assign(weights: &[f32], scales: &PerPlane<f64>, planes: usize, codes: &mut [u8]) {
+    let scales = scales.map(|s| s as f32);
+    let (chunks, rest) = weights.as_chunks::<LANES>();
+    let (code_chunks, code_rest) = codes.as_chunks_mut::<LANES>();
+    for (chunk, codes) in chunks.iter().zip(code_chunks) {
+        *codes = assign_lanes(*chunk, &scales, planes);
+    }
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    code_rest.copy_from_slice(&assign_lanes(last, &scales, planes)[..rest.len()]);
+}
+
+#[inline]
+fn assign_lanes(mut left: [f32; LANES], scales: &PerPlane<f32>, planes: usize) -> [u8; LANES] {
+    let mut codes = [0u32; LANES];
+    for (k, &scale) in scales[..planes].iter().enumerate() {
+        for i in 0..LANES {
+            let positive = left[i] > 0.0;
+            left[i] -= if positive { scale } else { -scale };
+            codes[i] |= u32::from(positive) << k;
+        }
+    }
+    codes.map(|c| c as u8)
+}
+
+/// The normal equations for these signs.
+pub(super) fn normal_equations(weights: &[f32], codes: &[u8], planes: usize) -> NormalEquations {
+    // Numbers and sums by code first: independent of the number of planes, and in weight order on any machine.
+    let (mut counts, mut sums) = ([0u32; 256], [0.0f64; 256]);
+    for (&w, &code) in weights.iter().zip(codes) {
+        counts[usize::from(code)] += 1;
+        sums[usize::from(code)] += f64::from(w);
+    }
+    let mut out = NormalEquations::default();
+    for code in 0..1 << planes {
+        if counts[code] == 0 {
+            continue;
+        }
+        let (count, sum) = (f64::from(counts[code]), sums[code]);
+        let sign = |k: usize| if code >> k & 1 == 1 { 1.0 } else { -1.0 };
+        for i in 0..planes {
+            out.moments[i] += sign(i) * sum;
+            for j in 0..=i {
+                out.gram[i][j] += sign(i) * sign(j) * count;
             }
         }
     }
-    // Cholesky factor in place; a pivot near zero means that two planes agree everywhere.
-    for p in 0..k {
-        for q in 0..=p {
-            let dot: f64 = (0..q).map(|j| a[p][j] * a[q][j]).sum();
-            let rest = a[p][q] - dot;
-            if p == q {
-                if rest <= 1e-9 * a[0][0].max(1.0) {
-                    return None;
-                }
-                a[p][p] = rest.sqrt();
-            } else {
-                a[p][q] = rest / a[q][q];
-            }
+    for i in 0..planes {
+        for j in i + 1..planes {
+            out.gram[i][j] = out.gram[j][i];
         }
     }
-    let mut x = [0.0; MAX_PLANES];
-    for p in 0..k {
-        let dot: f64 = (0..p).map(|j| a[p][j] * x[j]).sum();
-        x[p] = (b[p] - dot) / a[p][p];
+    out
+}
+
+/// Fits a group, by the looped passes alone where `refine` is false. Returns its scales, none negative, and leaves the signs in `codes`.
+pub(super) fn fit(weights: &[f32], planes: usize, refine: bool, codes: &mut [u8]) -> PerPlane<f64> {
+    if !refine {
+        let scales = greedy(weights, planes);
+        assign(weights, &scales, planes, codes);
+        return scales;
     }
-    for p in (0..k).rev() {
-        let dot: f64 = (p + 1..k).map(|j| a[j][p] * x[j]).sum();
-        x[p] = (x[p] - dot) / a[p][p];
+    let squares = sum_of_squares(weights);
+    let rms = (squares / weights.len().max(1) as f64).sqrt();
+    let uniform: PerPlane<f64> = std::array::from_fn(|k| {
+        if k < planes {
+            rms * GAUSSIAN_STEP[planes - 1] / 2.0 * f64::from(1 << (planes - 1 - k))
+        } else {
+            0.0
+        }
+    });
+    let mut best = (f64::INFINITY, [0.0; MAX_PLANES]);
+    // Greedy scales suit weights of few distinct magnitudes, uniform ones everything else.
+    for start in [uniform, greedy(weights, planes)] {
+        let mut scales = start;
+        let mut last = f64::INFINITY;
+        for _ in 0..ROUNDS {
+            assign(weights, &scales, planes, codes);
+            let equations = normal_equations(weights, codes, planes);
+            let error = squares + equations.error(&scales, planes);
+            if error < best.0 {
+                best = (error, scales);
+            }
+            // A start that is far behind will not catch up.
+            if last - error < WORTHWHILE * error || error > 1.5 * best.0 {
+                break;
+            }
+            last = error;
+            scales = falling(equations.solve(planes));
+        }
     }
-    x[..k].iter_mut().for_each(|v| *v = v.abs());
-    x[..k].sort_by(|p, q| q.total_cmp(p));
-    Some(x)
+    let (_, scales) = best;
+    assign(weights, &scales, planes, codes);
+    let refined = normal_equations(weights, codes, planes).solve(planes);
+    if refined.iter().all(|&s| s >= 0.0) { refined } else { scales }
+}
+
+/// Scales of looped passes, each the mean magnitude of what is left.
+fn greedy(weights: &[f32], planes: usize) -> PerPlane<f64> {
+    let (mut left, mut out) = (weights.to_vec(), [0.0; MAX_PLANES]);
+    for scale in &mut out[..planes] {
+        *scale = sum_of_magnitudes(&left) / weights.len().max(1) as f64;
+        let s = *scale as f32;
+        for w in &mut left {
+            *w -= if *w > 0.0 { s } else { -s };
+        }
+    }
+    falling(out)
+}
+
+fn falling(mut scales: PerPlane<f64>) -> PerPlane<f64> {
+    for s in &mut scales {
+        *s = s.abs();
+    }
+    scales.sort_unstable_by(|a, b| b.total_cmp(a));
+    scales
 }

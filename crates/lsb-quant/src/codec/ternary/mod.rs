@@ -1,24 +1,23 @@
-//! `ternary`: -1, 0 or 1 times a scale per group, five digits to a byte.
+//! `ternary`: every weight is minus a scale, zero, or the scale; five weights to a byte.
 //!
-//! Two rules give scale and zeros. `absmean` is that of BitNet b1.58 (arXiv 2402.17764): the scale is the mean
-//! magnitude, weights are rounded. `lsq` alternates between the best scale for the zeros and the best zeros
-//! for the scale (a weight is zero below half the scale), which is the least-squares solution.
-//!
-//! Tile, little-endian (`n` weights, `g` groups row by row, scales multiplied by `2^exponent`):
+//! Tile, little-endian (`n` weights, `g` groups row by row, halves multiplied by `2^exponent`):
 //!
 //! ```text
-//! i16 exponent   f16 scale [g]   digits, 0 1 2 for -1 0 1, ceil(n / 5) bytes
+//! i16 exponent   f16 scale [g]   digits 0, 1, 2 for -1, 0, 1, ceil(n / 5) bytes (`lsb_format::bits`)
 //! ```
+//!
+//! The rule `absmean` is that of BitNet b1.58 (arXiv 2402.17764).
 
+use super::divided::divided_weights;
+use super::gaussian_table::GaussianTable;
 use super::payload::Payload;
 use super::raw::{no_side, only_part};
-use super::sums::{largest_magnitude, split_at_magnitude, sum_of_magnitudes};
+use super::sums::{split_magnitudes_at, sum_of_magnitudes};
 use crate::scale::{TileExponent, read_halves, to_half};
 use crate::{
     CodecEntry, EncodedTile, Estimate, Group, MatrixInfo, ParameterHelp, Parameters, PerTile, Quantizer,
-    Result, Statistics, TensorDecoder, TensorEncoder, TileEncoder, to_f32_into,
+    Result, Statistics, TensorDecoder, TensorEncoder, TileEncoder,
 };
-use half::f16;
 use lsb_format::{DType, Tile, bits};
 use std::sync::Arc;
 
@@ -27,14 +26,14 @@ const ID: &str = "ternary";
 /// How the scale of a group follows from its weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TernaryRule {
-    /// Least squared error.
+    /// Scale and zero zone of least squared error.
     #[default]
     LeastSquares,
-    /// The mean magnitude, as BitNet has it: exact for natively ternary models.
+    /// The mean magnitude, as BitNet trains with.
     AbsMean,
 }
 
-/// Three levels per weight.
+/// Weights of -1, 0 and 1 times a scale: 1.6 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ternary {
     /// Which weights share a scale.
@@ -49,6 +48,8 @@ impl Default for Ternary {
     }
 }
 
+const SCALES: &[&str] = &["lsq", "absmean"];
+
 const PARAMETERS: &[ParameterHelp] = &[
     ParameterHelp { name: "group", values: "row (or 8 to 65536)", summary: "columns that share a scale" },
     ParameterHelp {
@@ -58,8 +59,12 @@ const PARAMETERS: &[ParameterHelp] = &[
     },
 ];
 
+/// dB on Gaussian weights by rule.
+const GAUSSIAN: GaussianTable<2> =
+    GaussianTable { columns_32: [7.50, 5.95], columns_128: [7.28, 5.83], columns_4096: [7.21, 5.80] };
+
 pub(crate) fn entry() -> CodecEntry {
-    CodecEntry::new(ID, "-1, 0 or 1 times a scale, packed five to a byte", |p| {
+    CodecEntry::new(ID, "minus one, zero or one times a scale, 1.6 bits", |p| {
         Ok(Arc::new(Ternary::from_parameters(p)?))
     })
     .with_parameters(PARAMETERS)
@@ -76,8 +81,7 @@ impl Ternary {
         let mut r = parameters.reader(ID);
         let out = Ternary {
             group: Group::read(&mut r, ID, d.group)?,
-            scale: [TernaryRule::LeastSquares, TernaryRule::AbsMean]
-                [r.choice("scale", "lsq", &["lsq", "absmean"])?],
+            scale: [TernaryRule::LeastSquares, TernaryRule::AbsMean][r.choice("scale", "lsq", SCALES)?],
         };
         r.finish()?;
         Ok(out)
@@ -90,25 +94,17 @@ impl Quantizer for Ternary {
     }
 
     fn parameters(&self) -> Parameters {
-        let scale = match self.scale {
-            TernaryRule::LeastSquares => "lsq",
-            TernaryRule::AbsMean => "absmean",
-        };
-        Parameters::new().with("group", self.group.value()).with("scale", scale)
+        Parameters::new().with("group", self.group.value()).with("scale", SCALES[self.scale as usize])
     }
 
-    /// The three-level quantizer of least error leaves 0.1902 of a Gaussian's variance (J. Max, 1960);
-    /// `absmean` leaves 0.2035.
     fn estimate(&self, matrix: &MatrixInfo) -> Option<Estimate> {
         super::float_only(ID, matrix).ok()?;
         let tiling = self.tiling(matrix).ok()?;
         let groups = self.group.in_matrix(matrix.rows, matrix.cols, tiling.tile_cols());
-        let snr_db = match self.scale {
-            TernaryRule::LeastSquares => 7.21,
-            TernaryRule::AbsMean => 6.91,
-        };
-        let bytes = matrix.weights() as f64 / 5.0 + 2.0 * groups + 3.0 * tiling.len() as f64;
-        Some(Estimate { bytes, snr_db })
+        Some(Estimate {
+            bytes: matrix.weights() as f64 / 5.0 + 2.0 * groups + 2.5 * tiling.len() as f64,
+            snr_db: GAUSSIAN.at(self.scale as usize, self.group, tiling.tile_cols()),
+        })
     }
 
     fn encoder(&self, matrix: &MatrixInfo, _statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
@@ -129,54 +125,66 @@ struct Encoder {
     dtype: DType,
 }
 
-/// Rounds of alternation; on Gaussian and trained weights the error is settled to 1e-4 of it after six.
-const ROUNDS: usize = 8;
-
-impl Encoder {
-    fn scale(&self, group: &[f32]) -> f16 {
-        let n = group.len() as f64;
-        let mean = sum_of_magnitudes(group) / n;
-        if self.codec.scale == TernaryRule::AbsMean {
-            return to_half(mean);
-        }
-        let mut scale = 1.5 * mean;
-        for _ in 0..ROUNDS {
-            let (count, total) = split_at_magnitude(group, (scale / 2.0) as f32);
-            if count == 0 {
-                break;
-            }
-            scale = total / f64::from(count);
-        }
-        to_half(scale)
-    }
-}
-
 impl TileEncoder for Encoder {
     fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
-        let mut weights = vec![0.0; tile.weights()];
-        to_f32_into(self.dtype, bytes, &mut weights);
-        let exponent = TileExponent::of_magnitude(largest_magnitude(&weights)?);
-        exponent.divide_all(&mut weights);
-
+        let (exponent, weights) = divided_weights(self.dtype, bytes)?;
         let cols = tile.cols as usize;
-        let width = self.codec.group.width(cols);
-        let mut digits = Vec::with_capacity(weights.len());
-        let buffer = out.buffer();
-        buffer.extend_from_slice(&exponent.to_le_bytes());
-        for row in weights.chunks(cols.max(1)) {
-            for group in row.chunks(width) {
-                let scale = self.scale(group);
-                buffer.extend_from_slice(&scale.to_le_bytes());
-                let half = scale.to_f32() / 2.0;
-                digits.extend(group.iter().map(|&w| 1 + u8::from(w > half) - u8::from(w < -half)));
+        let group = self.codec.group.width(cols);
+        let mut digits = vec![0u8; weights.len()];
+        out.buffer().extend_from_slice(&exponent.to_le_bytes());
+        for (row, digits) in weights.chunks(cols).zip(digits.chunks_mut(cols)) {
+            for (weights, digits) in row.chunks(group).zip(digits.chunks_mut(group)) {
+                let scale = to_half(match self.codec.scale {
+                    TernaryRule::LeastSquares => least_squares(weights),
+                    TernaryRule::AbsMean => mean_magnitude(weights),
+                });
+                out.buffer().extend_from_slice(&scale.to_le_bytes());
+                // Halfway between zero and the scale: the nearest level.
+                let edge = 0.5 * scale.to_f32();
+                for (d, &w) in digits.iter_mut().zip(weights) {
+                    *d = 1 + u8::from(w > edge) - u8::from(w < -edge);
+                }
             }
         }
-        bits::pack_trits(&digits, buffer);
+        bits::pack_trits(&digits, out.buffer());
         out.end_part();
         Ok(())
     }
 }
 
+fn mean_magnitude(weights: &[f32]) -> f64 {
+    sum_of_magnitudes(weights) / weights.len().max(1) as f64
+}
+
+/// Zero zones to start from, in mean magnitudes: 0.77 is best for Gaussian weights, the others for lighter and
+/// heavier tails.
+const STARTS: [f64; 3] = [0.77, 0.4, 1.5];
+const ROUNDS: usize = 5;
+
+/// The scale of least squared error. Given the zone, it is the mean magnitude beyond it; given the scale, the
+/// zone ends at half of it. The two are alternated.
+fn least_squares(weights: &[f32]) -> f64 {
+    let mean = mean_magnitude(weights);
+    let (mut best, mut best_explained) = (0.0, 0.0);
+    for start in STARTS {
+        let mut edge = start * mean;
+        for _ in 0..ROUNDS {
+            let (count, sum) = split_magnitudes_at(weights, edge as f32);
+            if count == 0 {
+                break;
+            }
+            let scale = sum / f64::from(count);
+            // Squares explained by a scale that is the mean of its weights.
+            if scale * sum > best_explained {
+                (best, best_explained) = (scale, scale * sum);
+            }
+            edge = 0.5 * scale;
+        }
+    }
+    best
+}
+
+/// The specification of the format.
 #[derive(Debug)]
 struct Decoder {
     group: Group,
@@ -187,20 +195,19 @@ impl TensorDecoder for Decoder {
         let mut payload = Payload::new(only_part(parts)?);
         let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
         let scales = read_halves("scale", payload.take("scales", 2 * self.group.in_tile(tile))?, false)?;
-        let mut digits = vec![0u8; out.len()];
+        let mut digits = vec![0; out.len()];
         bits::unpack_trits(payload.rest(), &mut digits)?;
-
-        let cols = (tile.cols as usize).max(1);
-        let width = self.group.width(cols);
+        let (cols, group) = (tile.cols as usize, self.group.width(tile.cols as usize));
         let mut scales = scales.iter();
-        for (row, digits) in out.chunks_mut(cols).zip(digits.chunks(cols)) {
-            for (values, digits) in row.chunks_mut(width).zip(digits.chunks(width)) {
+        for (row, digits) in out.chunks_mut(cols.max(1)).zip(digits.chunks(cols.max(1))) {
+            for (weights, digits) in row.chunks_mut(group).zip(digits.chunks(group)) {
                 let Some(&scale) = scales.next() else { break };
-                let level = exponent.restore(f64::from(scale));
-                let levels = [-level, 0.0, level];
-                values.iter_mut().zip(digits).for_each(|(v, &d)| *v = levels[usize::from(d)]);
+                for (w, &d) in weights.iter_mut().zip(digits) {
+                    *w = (f32::from(d) - 1.0) * scale;
+                }
             }
         }
+        exponent.multiply_all(out);
         Ok(())
     }
 }
