@@ -56,13 +56,13 @@ fn numbers(value: &Value, keys: &[&str]) {
 #[test]
 fn compress_reports_what_is_on_disk() {
     let place = Place::new();
-    let report = place.compress("out", &["--codec", "outlier-binary:0.02"]);
+    let report = place.compress("new/out", &["--codec", "outlier-binary:0.02"]);
     numbers(&report, &["source_bytes", "package_bytes", "ratio", "bpw", "seconds", "peak_rss_bytes"]);
     numbers(&report, &["weight_snr_db", "relative_error_percent", "correlation", "resumed_tensors"]);
-    assert_eq!((&report["codec"], &report["package"]), (&"outlier-binary".into(), &place.name("out").into()));
+    assert_eq!((&report["codec"], &report["package"]), (&"outlier-binary".into(), &place.name("new/out").into()));
     assert_eq!(report["parameters"]["outlier_ratio"], 0.02);
 
-    let files = contents(&place.path("out"));
+    let files = contents(&place.path("new/out"));
     let needed = files.iter().filter(|(name, _)| *name == "lsb.json" || name.ends_with(".lsb"));
     let package_bytes = needed.map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
     assert_eq!(report["package_bytes"], package_bytes);
@@ -261,10 +261,10 @@ fn lossless_comes_back_byte_for_byte_and_diff_agrees() {
     let report = place.compress("out", &["--codec", "lossless"]);
     assert_eq!((&report["exact"], &report["weight_snr_db"]), (&true.into(), &Value::Null));
     assert_eq!(report["relative_error_percent"], 0.0);
-    let (out, back) = (place.name("out"), place.name("back"));
+    let (out, back) = (place.name("out"), place.name("new/back"));
     run(&["decompress", &out, "-o", &back], 0);
     let original = std::fs::read(reflm().join("model.safetensors")).unwrap();
-    let restored = std::fs::read(place.path("back").join("model.safetensors")).unwrap();
+    let restored = std::fs::read(place.path("new/back").join("model.safetensors")).unwrap();
     let original = safetensors::SafeTensors::deserialize(&original).unwrap();
     let restored = safetensors::SafeTensors::deserialize(&restored).unwrap();
     assert_eq!(original.len(), restored.len());
@@ -303,7 +303,7 @@ fn codecs_are_listed_and_explained() {
 #[test]
 fn requests_that_make_no_sense_exit_with_2_and_write_nothing() {
     let place = Place::new();
-    let out = place.name("out");
+    let out = place.name("missing/folders/out");
     let recipe = place.path("bad.toml");
     std::fs::write(&recipe, "outlier_ration = 0.1\n").unwrap();
     let recipe = text(&recipe);
@@ -326,7 +326,7 @@ fn requests_that_make_no_sense_exit_with_2_and_write_nothing() {
         let error: Value =
             serde_json::from_slice(&machine.stderr).unwrap_or_else(|e| panic!("{flags:?}: {e}"));
         assert_eq!(error["error"]["exit_code"], 2, "{flags:?}");
-        assert!(!place.path("out").exists(), "{flags:?}");
+        assert!(!place.path("missing").exists(), "{flags:?}");
     }
     run(&["compress"], 2);
     run(&["compress", &place.name("nowhere"), "-o", &out], 1);

@@ -2,6 +2,7 @@
 
 use super::limits::Limits;
 use super::options::Options;
+use super::parents::Parents;
 use super::recipe::Request;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         max_relative_error_percent: request.quality_asked.then_some(config.quality_threshold),
         ..QualityTargets::none()
     });
+    let _parents = config.output.as_deref().map(Parents::of).transpose()?;
     let report = LoopCompressor::new(config)
         .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
         .with_check(Arc::new(lsb_model::ConfigCheck))

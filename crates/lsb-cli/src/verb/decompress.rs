@@ -1,5 +1,6 @@
 //! `lsb decompress`
 
+use super::parents::Parents;
 use super::value::{ram_mb, threads};
 use crate::Common;
 use crate::exit::Outcome;
@@ -71,6 +72,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     options.target_ram_mb = args.target_ram_mb;
     options.threads = args.threads;
     options.shard_bytes = args.shard_size;
+    let _parents = Parents::of(&args.output)?;
     let store: Arc<dyn Store> = Arc::new(RealStore);
     let mut progress = Progress::new(common, Unit::Bytes);
     let report = decompress(&options, &Registry::standard(), &store, &mut progress)?;

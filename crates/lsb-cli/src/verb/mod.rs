@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod options;
+pub(crate) mod parents;
 pub(crate) mod plan;
 pub(crate) mod recipe;
 #[cfg(test)]
