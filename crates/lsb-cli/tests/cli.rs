@@ -59,7 +59,10 @@ fn compress_reports_what_is_on_disk() {
     let report = place.compress("new/out", &["--codec", "outlier-binary:0.02"]);
     numbers(&report, &["source_bytes", "package_bytes", "ratio", "bpw", "seconds", "peak_rss_bytes"]);
     numbers(&report, &["weight_snr_db", "relative_error_percent", "correlation", "resumed_tensors"]);
-    assert_eq!((&report["codec"], &report["package"]), (&"outlier-binary".into(), &place.name("new/out").into()));
+    assert_eq!(
+        (&report["codec"], &report["package"]),
+        (&"outlier-binary".into(), &place.name("new/out").into())
+    );
     assert_eq!(report["parameters"]["outlier_ratio"], 0.02);
 
     let files = contents(&place.path("new/out"));
