@@ -371,3 +371,38 @@ fn a_reader_that_leaves_early_changes_no_outcome() {
         assert!(!stderr(&output).contains("panicked"), "{args:?}: {}", stderr(&output));
     }
 }
+
+/// The keys that `docs/command-line.md` promises for a document.
+fn documented(document: &str) -> Vec<String> {
+    let page = include_str!("../../../docs/command-line.md");
+    let start = format!("| {document} | `");
+    let row = page.lines().find(|l| l.starts_with(&start)).unwrap_or_else(|| panic!("{document}"));
+    let keys = row[start.len()..].split('`').next().unwrap();
+    let mut keys: Vec<String> = keys.split(' ').map(str::to_owned).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn documents_have_the_keys_that_are_promised() {
+    let place = Place::new();
+    let made = place.compress("out", &["--codec", "rtn:4"]);
+    let (out, model, back) = (place.name("out"), place.model.as_str(), place.name("back"));
+    let ask = |args: &[&str]| json(&run(&[args, &["--json"]].concat(), 0));
+    let documents = [
+        ("`compress`, each of `tensors`", made["tensors"][0].clone()),
+        ("`compress`", made),
+        ("`plan`", ask(&["plan", model])),
+        ("`inspect` of a package", ask(&["inspect", &out])),
+        ("`inspect` of a model", ask(&["inspect", model])),
+        ("`verify`", ask(&["verify", &out])),
+        ("`validate`", ask(&["validate", &out, "--against", model])),
+        ("`decompress`", ask(&["decompress", &out, "-o", &back])),
+        ("`diff`", ask(&["diff", &out, &back])),
+        ("`codecs`", ask(&["codecs"])),
+    ];
+    for (name, document) in documents {
+        let keys: Vec<String> = document.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, documented(name), "{name}");
+    }
+}

@@ -146,3 +146,22 @@ fn a_recipe_asks_for_the_same_again_and_for_no_more() {
     let (first, second) = again(&["--overwrite", "--restart"]);
     assert!(first.config.overwrite && !second.config.overwrite && !second.config.restart);
 }
+
+#[test]
+fn the_reference_page_names_every_verb_and_every_option() {
+    let page = include_str!("../../../../docs/command-line.md");
+    let command = crate::Cli::command();
+    for verb in command.get_subcommands().filter(|v| v.get_name() != "help") {
+        assert!(page.contains(&format!("| `lsb {}", verb.get_name())), "{}", verb.get_name());
+    }
+    let compress = command.find_subcommand("compress").unwrap();
+    let longs = compress.get_arguments().filter_map(|a| a.get_long());
+    for long in longs.filter(|l| !["max-layers", "dry-run", "full", "json"].contains(l)) {
+        assert!(page.contains(&format!("`--{long}")), "--{long}");
+    }
+    let config = serde_json::to_value(lsb_stream::CompressConfig::default()).unwrap();
+    for name in config.as_object().unwrap().keys() {
+        let listed = [format!("`{name}`"), format!("`{name}."), format!("`{name} =")];
+        assert!(listed.iter().any(|l| page.contains(l)), "{name}");
+    }
+}
