@@ -7,6 +7,7 @@ mod render;
 mod verb;
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -16,8 +17,10 @@ use tracing_subscriber::EnvFilter;
 /// and writes a package that can be verified, inspected and turned back into safetensors.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 a quality or integrity check said no.\n\
-    Machine-readable output (--json) goes to stdout; logs and progress go to stderr.")]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 a quality or integrity check said no, 130 interrupted.\n\
+    Machine-readable output (--json) goes to stdout; logs and progress go to stderr."
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -29,16 +32,16 @@ struct Cli {
 /// Options every verb takes.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Common {
-    /// Print one JSON document on stdout instead of tables; errors become one JSON line on stderr
+    /// Print one JSON document on stdout instead of tables; an error becomes one JSON line on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Say more on stderr: -v what is done, -vv every step
+    /// Say more on stderr: -v what is done, -vv every step (RUST_LOG, where set, decides instead)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    pub(crate) verbose: u8,
 
-    /// Print no progress
-    #[arg(short, long, global = true)]
+    /// Print neither progress nor warnings on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 }
 
@@ -54,14 +57,31 @@ enum Verb {
     Codecs(verb::codecs::Args),
 }
 
-fn main() -> ExitCode {
-    // clap prints usage errors itself and exits with 2.
-    let cli = Cli::parse();
-    let common = cli.common;
-    let level = ["warn", "info", "debug"][usize::from(common.verbose.min(2))];
+fn log_to_stderr(common: Common) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        _ => "debug",
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let coloured =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(coloured)
+        .with_target(false)
+        .init();
+}
 
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return exit::unparsable(&e, std::env::args_os().any(|a| a == "--json")),
+    };
+    let common = cli.common;
+    log_to_stderr(common);
     let result = match cli.verb {
         Verb::Compress(args) => verb::compress::run(&args, common),
         Verb::Plan(args) => verb::plan::run(&args, common),

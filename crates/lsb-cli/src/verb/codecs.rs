@@ -8,6 +8,8 @@ use lsb_quant::Registry;
 use serde_json::{Value, json};
 
 /// List the codecs, or explain one
+///
+/// Without an id: every codec and what it stores. With one: its parameters, their defaults and ranges.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  lsb codecs outlier-binary")]
 pub(crate) struct Args {
@@ -31,7 +33,8 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
                     .iter()
                     .map(|p| json!({"name": p.name, "values": p.values, "summary": p.summary}))
                     .collect();
-                json!({"id": e.id, "summary": e.summary, "parameters": parameters})
+                json!({"id": e.id, "summary": e.summary, "main_parameter": e.main_parameter,
+                    "parameters": parameters})
             })
             .collect();
         return print_json(&json!({ "codecs": list }));

@@ -1,19 +1,23 @@
 //! `lsb compress`
 
+use super::limits::Limits;
 use super::options::Options;
+use super::parents::Parents;
+use super::recipe::Request;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
-use crate::render::progress::Progress;
-use crate::render::report::{compress_json, compress_text};
-use crate::render::{print, print_json};
-use lsb_stream::LoopCompressor;
+use crate::render::progress::{Progress, Unit};
+use crate::render::{compress, print, print_json};
+use lsb_stream::{CompressReport, LoopCompressor};
+use lsb_validate::{QualityTargets, Validator, Verdict, size_measurements};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Compress a model into a package
 ///
-/// Reads a Hugging Face model directory, a lone .safetensors file, or an id in the local Hub cache. Work that
-/// was interrupted is taken up again by the same command.
+/// Reads a Hugging Face model directory, a lone .safetensors file, or an id in the local Hub cache, and writes a
+/// package directory that appears under its name only when it is complete. Work that was interrupted is taken
+/// up again by the same command. Limits that are given are checked against what was measured.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  lsb compress models/llama -o out/llama --ratio 5.63 --rule 'lm_head=rtn:4'"
@@ -27,11 +31,11 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// Compress only the first N layers and keep the rest as it is
-    #[arg(long, value_name = "N")]
+    /// Compress only the first N layers and keep the rest as it is: a quick trial
+    #[arg(long, value_name = "N", conflicts_with = "dry_run")]
     max_layers: Option<usize>,
 
-    /// Say what would be done, and do nothing
+    /// Say what would be done, as `lsb plan` does, and do nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -41,45 +45,55 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     options: Options,
+
+    #[command(flatten)]
+    limits: Limits,
 }
 
-#[cfg(test)]
 impl Args {
     /// What the flags and the recipe amount to.
-    pub(super) fn config_for_tests(&self) -> lsb_stream::CompressConfig {
-        self.options.config().unwrap()
+    pub(super) fn request(&self) -> Result<Request, Failure> {
+        let mut request = self.options.request()?;
+        if self.output.is_some() {
+            request.config.output.clone_from(&self.output);
+        }
+        Ok(request)
     }
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
-    let mut config = args.options.config()?;
-    if args.output.is_some() {
-        config.output.clone_from(&args.output);
-    }
+    let request = args.request()?;
     if args.dry_run {
-        return super::plan::show(&args.model, config, &Default::default(), args.full, common);
+        return super::plan::show(&args.model, request, &args.limits, args.full, common);
     }
+    super::refuse_package(&args.model)?;
+    let config = request.config;
     let ram_limit = config.target_ram_mb * 1_000_000;
-    // The default of the storage limit only informs; one that was asked for is a check.
-    let storage_limit = args.options.target_storage_gb.or_else(|| {
-        let recipe = args.options.config.is_some() && config.target_storage_gb != 4.0;
-        recipe.then_some(config.target_storage_gb)
+    let targets = args.limits.over(QualityTargets {
+        max_storage_gb: request.storage_asked.then_some(config.target_storage_gb),
+        max_relative_error_percent: request.quality_asked.then_some(config.quality_threshold),
+        ..QualityTargets::none()
     });
+    let _parents = config.output.as_deref().map(Parents::of).transpose()?;
     let report = LoopCompressor::new(config)
-        .with_observer(Box::new(Progress::new(common.quiet || common.json)))
+        .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
         .with_check(Arc::new(lsb_model::ConfigCheck))
         .with_interrupt(super::interrupt_flag()?)
         .compress_model(&args.model, args.max_layers)?;
+    let verdict = judge(&targets, &report);
     if common.json {
-        print_json(&compress_json(&report))?;
+        print_json(&compress::json(&report, &verdict))?;
     } else {
-        print(&compress_text(&report, ram_limit, args.full))?;
+        print(&compress::text(&report, &verdict, ram_limit, args.full))?;
     }
-    match storage_limit {
-        Some(gb) if report.package_bytes as f64 > gb * 1e9 => {
-            eprintln!("check failed: the package has {} bytes, above {gb} GB", report.package_bytes);
-            Err(Failure::CheckFailed)
-        }
-        _ => Ok(()),
+    if verdict.passed { Ok(()) } else { Err(Failure::CheckFailed) }
+}
+
+/// Compares what the run measured with the limits. Unmeasured quality meets no limit.
+fn judge(targets: &QualityTargets, report: &CompressReport) -> Verdict {
+    let mut measurements = size_measurements(report.source_bytes, report.package_bytes, report.weights);
+    if let Some(mut quality) = compress::measured(report) {
+        measurements.extend(quality.finish());
     }
+    targets.judge(&measurements)
 }

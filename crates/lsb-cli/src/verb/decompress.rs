@@ -1,9 +1,11 @@
 //! `lsb decompress`
 
+use super::parents::Parents;
+use super::value::{ram_mb, threads};
 use crate::Common;
-use crate::exit::{Failure, Outcome};
-use crate::render::number::bytes;
-use crate::render::progress::Progress;
+use crate::exit::Outcome;
+use crate::render::number::{bytes, parse_bytes};
+use crate::render::progress::{Progress, Unit};
 use crate::render::{print, print_json};
 use lsb_format::DType;
 use lsb_quant::Registry;
@@ -14,6 +16,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Turn a package back into a Hugging Face model directory
+///
+/// Every file that was copied into the package comes back beside the weights. Tensors of exact codecs have the
+/// source's own bytes; with another --dtype all float tensors are converted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  lsb decompress out/llama -o restored/llama --dtype bf16")]
 pub(crate) struct Args {
@@ -34,15 +39,15 @@ pub(crate) struct Args {
     overwrite: bool,
 
     /// Memory the process may use, in MB
-    #[arg(long, value_name = "MB", default_value_t = 400)]
+    #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb)]
     target_ram_mb: u64,
 
     /// Number of threads; 0 for one per core
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
 
     /// Largest weight file to make, such as 5GB
-    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = crate::render::number::parse_bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = parse_bytes)]
     shard_size: u64,
 }
 
@@ -67,11 +72,9 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     options.target_ram_mb = args.target_ram_mb;
     options.threads = args.threads;
     options.shard_bytes = args.shard_size;
-    if options.target_ram_mb < 32 {
-        return Err(Failure::usage("--target-ram-mb must be at least 32"));
-    }
+    let _parents = Parents::of(&args.output)?;
     let store: Arc<dyn Store> = Arc::new(RealStore);
-    let mut progress = Progress::new(common.quiet || common.json);
+    let mut progress = Progress::new(common, Unit::Bytes);
     let report = decompress(&options, &Registry::standard(), &store, &mut progress)?;
     progress.finish();
     if common.json {

@@ -1,14 +1,18 @@
 //! `lsb diff`
 
+use super::value::ram_mb;
 use crate::Common;
 use crate::exit::Outcome;
-use crate::render::number::{bytes, decibel};
+use crate::render::model::shape;
+use crate::render::number::bytes;
+use crate::render::progress::{Progress, Unit};
 use crate::render::table::Table;
-use crate::render::{print, print_json};
+use crate::render::{figures, print, print_json};
+use lsb_format::escape;
 use lsb_quant::Registry;
 use lsb_stream::source::OpenOptions;
 use lsb_stream::{Budget, open_weights};
-use lsb_validate::{DiffState, TensorDiff, diff, summarize};
+use lsb_validate::{Compare, DiffState, TensorDiff, TensorSide, summarize};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -31,7 +35,7 @@ pub(crate) struct Args {
     full: bool,
 
     /// Memory the process may use, in MB
-    #[arg(long, value_name = "MB", default_value_t = 400)]
+    #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb)]
     target_ram_mb: u64,
 }
 
@@ -40,19 +44,25 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let a = open_weights(&args.a, &registry, &options)?;
     let b = open_weights(&args.b, &registry, &options)?;
     let budget = Budget::for_process(args.target_ram_mb);
-    let tensors = diff(&*a, &*b, &budget)?;
+    let progress = Progress::new(common, Unit::Weights);
+    let comparison =
+        Compare::new(&*a, &*b, &budget).on_progress(|p| progress.set(p.done, p.total, p.tensor)).run()?;
+    progress.finish();
+    let tensors: Vec<TensorDiff> = comparison.tensors.into_iter().map(TensorDiff::from).collect();
     let summary = summarize(&tensors);
     if common.json {
         return print_json(&json!({"a": args.a, "b": args.b, "summary": summary, "tensors": tensors}));
     }
-    let mut table =
-        Table::new(&["tensor", "state", "A", "B", ">bytes A", ">bytes B", ">SNR dB", ">correlation"]);
-    let mut rows = 0;
-    for t in tensors.iter().filter(|t| args.full || t.state != DiffState::Identical) {
-        rows += 1;
-        table.row(row(t));
+    let titles = ["tensor", "state", "A", "B", ">bytes A", ">bytes B"];
+    let mut table = Table::new(&[&titles[..], &figures::TITLES[..]].concat());
+    let shown = |t: &&TensorDiff| args.full || t.state != DiffState::Identical;
+    tensors.iter().filter(shown).for_each(|t| table.row(row(t)));
+    let mut out = if tensors.iter().any(|t| shown(&t)) { table.render() + "\n" } else { String::new() };
+    for t in &tensors {
+        if let Some(why) = &t.explanation {
+            out += &format!("{}: {why}\n", escape(&t.name));
+        }
     }
-    let mut out = if rows == 0 { String::new() } else { table.render() + "\n" };
     out += &format!(
         "{} identical, {} different, {} only in A, {} only in B; {} against {}\n",
         summary.identical,
@@ -66,14 +76,12 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
 }
 
 fn row(t: &TensorDiff) -> Vec<String> {
-    let side = |s: &Option<lsb_validate::TensorSide>| match s {
-        None => "-".to_owned(),
-        Some(s) => {
-            format!("{} {:?} {}", s.dtype, s.shape, s.codec.as_deref().unwrap_or("")).trim().to_owned()
-        }
+    let describe = |s: &TensorSide| {
+        let codec = s.codec.as_deref().map(|c| format!(" {c}")).unwrap_or_default();
+        format!("{} {}{codec}", s.dtype, shape(&s.shape))
     };
-    let stored =
-        |s: &Option<lsb_validate::TensorSide>| s.as_ref().map_or("-".into(), |s| s.bytes.to_string());
+    let side = |s: &Option<TensorSide>| s.as_ref().map_or("-".into(), describe);
+    let stored = |s: &Option<TensorSide>| s.as_ref().map_or("-".into(), |s| s.bytes.to_string());
     let state = match t.state {
         DiffState::OnlyInA => "only in A",
         DiffState::OnlyInB => "only in B",
@@ -81,14 +89,10 @@ fn row(t: &TensorDiff) -> Vec<String> {
         DiffState::Differs => "differs",
         DiffState::Mismatch => "mismatch",
     };
-    vec![
-        lsb_format::escape(&t.name),
-        state.into(),
-        side(&t.a),
-        side(&t.b),
-        stored(&t.a),
-        stored(&t.b),
-        t.error.map_or("-".into(), |e| decibel(e.weight_snr_db)),
-        t.error.and_then(|e| e.correlation).map_or("-".into(), |c| format!("{c:.6}")),
-    ]
+    let mut cells = vec![escape(&t.name), state.into(), side(&t.a), side(&t.b), stored(&t.a), stored(&t.b)];
+    match &t.error {
+        Some(error) => cells.extend(figures::cells(Some(error))),
+        None => cells.extend(["-", "-", "-"].map(str::to_owned)),
+    }
+    cells
 }

@@ -7,15 +7,30 @@ pub(crate) mod diff;
 pub(crate) mod inspect;
 pub(crate) mod limits;
 pub(crate) mod options;
+pub(crate) mod parents;
 pub(crate) mod plan;
+pub(crate) mod recipe;
 #[cfg(test)]
 mod tests;
 pub(crate) mod validate;
+pub(crate) mod value;
 pub(crate) mod verify;
 
 use crate::exit::Failure;
+use crate::render::say;
+use lsb_format::package::MANIFEST_FILE;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Refuses to compress what is compressed already; without this the message would be about missing files.
+pub(crate) fn refuse_package(model: &Path) -> Result<(), Failure> {
+    if !model.join(MANIFEST_FILE).exists() {
+        return Ok(());
+    }
+    let name = model.display();
+    Err(Failure::refused(format!("{name} is an lsb package; `lsb decompress` turns it into a model first")))
+}
 
 /// A flag that the first Ctrl-C sets; the second one ends the process.
 pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
@@ -25,8 +40,8 @@ pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
         if seen.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("stopping after the current chunk; the work can be resumed (again to stop at once)");
+        say("stopping after the current chunk; the work can be resumed (again to stop at once)");
     });
-    set.map_err(|e| Failure::usage(format!("cannot handle Ctrl-C: {e}")))?;
+    set.map_err(|e| Failure::refused(format!("cannot handle Ctrl-C: {e}")))?;
     Ok(flag)
 }

@@ -1,5 +1,7 @@
 //! The options of a compression as flags; they override a recipe given with `--config`.
 
+use super::recipe::{Recipe, Request};
+use super::value::{MAX_MB, ram_mb, threads};
 use crate::exit::Failure;
 use crate::render::number::parse_bytes;
 use lsb_stream::{CompressConfig, Rule, Target};
@@ -8,155 +10,235 @@ use std::path::PathBuf;
 /// Options shared by `compress` and `plan`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// Read options from a TOML recipe; flags given beside it win
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    /// Read options from a TOML recipe; flags given beside it win, rules are added behind its own
+    #[arg(long, visible_alias = "recipe", value_name = "FILE")]
+    config: Option<PathBuf>,
 
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    quality: Quality,
+    #[command(flatten)]
+    resources: Resources,
+    #[command(flatten)]
+    files: Files,
+}
+
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "What to store")]
+struct Choice {
     /// Codec as ID, ID:VALUE or ID:KEY=VALUE,... (see `lsb codecs`) [default: outlier-binary, or what the
     /// target chooses]
-    #[arg(long, value_name = "CODEC", help_heading = "What to store")]
-    pub(crate) codec: Option<String>,
+    #[arg(long, value_name = "CODEC")]
+    codec: Option<String>,
 
-    /// Give tensors whose name matches a codec of their own; repeatable, the last match wins
-    #[arg(long = "rule", value_name = "REGEX=CODEC", help_heading = "What to store")]
-    pub(crate) rules: Vec<Rule>,
+    /// Give tensors whose name the pattern finds a codec of their own; repeatable, the last match wins
+    #[arg(long = "rule", value_name = "REGEX=CODEC")]
+    rules: Vec<Rule>,
 
     /// Aim for this ratio of source bytes to package bytes
-    #[arg(long, value_name = "X", group = "target", help_heading = "What to store")]
-    pub(crate) ratio: Option<f64>,
+    #[arg(long, value_name = "X", group = "target")]
+    ratio: Option<f64>,
 
     /// Aim for this many bits of package per weight
-    #[arg(short, long, value_name = "BITS", group = "target", help_heading = "What to store")]
-    pub(crate) bpw: Option<f64>,
+    #[arg(short, long, value_name = "BITS", group = "target")]
+    bpw: Option<f64>,
 
     /// Aim for a package of this size, such as 2.4GB
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, group = "target", help_heading = "What to store")]
-    pub(crate) target_size: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, group = "target")]
+    target_size: Option<u64>,
+
+    /// Largest package accepted, in GB; the size to aim for where neither codec nor target is given
+    /// [default: 4.0]
+    #[arg(long, value_name = "GB")]
+    target_storage_gb: Option<f64>,
 
     /// Share of weights outlier-binary keeps in 16 bits [default: 0.02]
-    #[arg(long, value_name = "SHARE", help_heading = "What to store")]
-    pub(crate) outlier_ratio: Option<f64>,
-
-    /// Largest package the verdict accepts, in GB [default: 4.0]
-    #[arg(long, value_name = "GB", help_heading = "Quality")]
-    pub(crate) target_storage_gb: Option<f64>,
-
-    /// Largest quality loss accepted, in percent; what adaptive precision aims for [default: 1.0]
-    #[arg(long, value_name = "PERCENT", help_heading = "Quality")]
-    pub(crate) quality_threshold: Option<f64>,
-
-    /// Decode and measure every tile [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Quality")]
-    pub(crate) quality_monitoring: Option<bool>,
-
-    /// Encode tensors again, finer, while their error is above the quality threshold [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Quality")]
-    pub(crate) adaptive_precision: Option<bool>,
+    #[arg(long, value_name = "SHARE")]
+    outlier_ratio: Option<f64>,
 
     /// Let codecs cancel their systematic error [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Quality")]
-    pub(crate) error_compensation: Option<bool>,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    error_compensation: Option<bool>,
+}
+
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Quality")]
+struct Quality {
+    /// Largest mean |error| / range accepted, in percent; what adaptive precision aims for [default: 1.0]
+    #[arg(long, value_name = "PERCENT")]
+    quality_threshold: Option<f64>,
+
+    /// Decode every tile and measure its error [default: true]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    quality_monitoring: Option<bool>,
+
+    /// Encode a tensor again, finer, while its error is above the quality threshold [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    adaptive_precision: Option<bool>,
 
     /// Keep tensors that hold NaN or infinity raw instead of refusing them
-    #[arg(long, help_heading = "Quality")]
-    pub(crate) allow_nonfinite: bool,
+    #[arg(long)]
+    allow_nonfinite: bool,
+}
 
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Memory and time")]
+struct Resources {
     /// Memory the process may use, in MB [default: 400]
-    #[arg(long, value_name = "MB", help_heading = "Memory and time")]
-    pub(crate) target_ram_mb: Option<u64>,
+    #[arg(long, value_name = "MB", value_parser = ram_mb)]
+    target_ram_mb: Option<u64>,
 
     /// Layers that may have weights in memory at once; 0 for any number [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Memory and time")]
-    pub(crate) max_layers_in_ram: Option<usize>,
+    #[arg(long, value_name = "N")]
+    max_layers_in_ram: Option<usize>,
 
     /// Read tensors when needed; false loads the whole model first [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Memory and time")]
-    pub(crate) streaming_enabled: Option<bool>,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    streaming_enabled: Option<bool>,
 
     /// Read the next work while computing [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Memory and time")]
-    pub(crate) prefetch_enabled: Option<bool>,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    prefetch_enabled: Option<bool>,
 
     /// Keep tensors between passes and buffers between tensors [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Memory and time")]
-    pub(crate) caching_enabled: Option<bool>,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    caching_enabled: Option<bool>,
 
     /// Encode tiles on several threads [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true, help_heading = "Memory and time")]
-    pub(crate) parallel_processing: Option<bool>,
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true
+    )]
+    parallel_processing: Option<bool>,
 
     /// Number of threads; 0 for one per core [default: 0]
-    #[arg(short, long, value_name = "N", help_heading = "Memory and time")]
-    pub(crate) threads: Option<usize>,
+    #[arg(short, long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
+}
 
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Input and output")]
+struct Files {
     /// Treat warnings about the input as errors
-    #[arg(long, help_heading = "Input and output")]
-    pub(crate) strict: bool,
+    #[arg(long)]
+    strict: bool,
 
     /// Largest safetensors header to read, such as 64MB [default: 64MB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Input and output")]
-    pub(crate) max_header: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    max_header: Option<u64>,
 
     /// Source bytes per shard of the package, such as 5GB [default: 5GB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Input and output")]
-    pub(crate) shard_size: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    shard_size: Option<u64>,
 
     /// Discard unfinished work of an earlier run
-    #[arg(long, help_heading = "Input and output")]
-    pub(crate) restart: bool,
+    #[arg(long)]
+    restart: bool,
 
     /// Replace an existing package
-    #[arg(long, help_heading = "Input and output")]
-    pub(crate) overwrite: bool,
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// Sets each option that was given.
+macro_rules! lay_over {
+    ($config:ident, $flags:expr, $($name:ident),+) => {
+        $(if let Some(value) = $flags.$name { $config.$name = value; })+
+    };
 }
 
 impl Options {
     /// The recipe with the flags laid over it.
-    pub(crate) fn config(&self) -> Result<CompressConfig, Failure> {
-        let mut c = match &self.config {
-            Some(path) => CompressConfig::from_toml_file(path)?,
-            None => CompressConfig::default(),
-        };
-        macro_rules! lay_over {
-            ($($name:ident),+) => { $(if let Some(value) = self.$name { c.$name = value; })+ };
+    pub(crate) fn request(&self) -> Result<Request, Failure> {
+        let mut recipe = Recipe::read(self.config.as_deref())?;
+        let storage_asked = self.choice.target_storage_gb.is_some() || recipe.names("target_storage_gb");
+        let quality_asked = self.quality.quality_threshold.is_some() || recipe.names("quality_threshold");
+        let c = &mut recipe.config;
+        lay_over!(c, self.choice, target_storage_gb, outlier_ratio, error_compensation);
+        lay_over!(c, self.quality, quality_threshold, quality_monitoring, adaptive_precision);
+        lay_over!(c, self.resources, target_ram_mb, max_layers_in_ram, streaming_enabled, prefetch_enabled);
+        lay_over!(c, self.resources, caching_enabled, parallel_processing, threads);
+        if self.choice.codec.is_some() {
+            c.codec.clone_from(&self.choice.codec);
         }
-        lay_over!(
-            outlier_ratio,
-            target_storage_gb,
-            quality_threshold,
-            quality_monitoring,
-            adaptive_precision,
-            error_compensation,
-            target_ram_mb,
-            max_layers_in_ram,
-            streaming_enabled,
-            prefetch_enabled,
-            caching_enabled,
-            parallel_processing,
-            threads
-        );
-        if self.codec.is_some() {
-            c.codec.clone_from(&self.codec);
+        c.rules.extend(self.choice.rules.iter().cloned());
+        c.target = self.target().or(c.target);
+        if storage_asked && c.codec.is_none() && c.target.is_none() {
+            c.target = Some(Target::Bytes((c.target_storage_gb * 1e9) as u64));
         }
-        c.rules.extend(self.rules.iter().cloned());
-        let target = match (self.ratio, self.bpw, self.target_size) {
-            (Some(x), _, _) => Some(Target::Ratio(x)),
-            (_, Some(x), _) => Some(Target::Bpw(x)),
-            (_, _, Some(n)) => Some(Target::Bytes(n)),
-            _ => None,
-        };
-        c.target = target.or(c.target);
-        c.allow_nonfinite |= self.allow_nonfinite;
-        c.strict |= self.strict;
-        c.restart |= self.restart;
-        c.overwrite |= self.overwrite;
-        if let Some(n) = self.max_header {
+        c.allow_nonfinite |= self.quality.allow_nonfinite;
+        c.strict |= self.files.strict;
+        c.restart |= self.files.restart;
+        c.overwrite |= self.files.overwrite;
+        if let Some(n) = self.files.max_header {
             c.max_header_mb = n.div_ceil(1_000_000);
         }
-        if let Some(n) = self.shard_size {
+        if let Some(n) = self.files.shard_size {
             c.shard_bytes = n;
         }
-        c.check()?;
-        Ok(c)
+        check(c)?;
+        Ok(Request { config: recipe.config, storage_asked, quality_asked })
     }
+
+    fn target(&self) -> Option<Target> {
+        let c = &self.choice;
+        c.ratio.map(Target::Ratio).or(c.bpw.map(Target::Bpw)).or(c.target_size.map(Target::Bytes))
+    }
+}
+
+/// Checks a recipe's numbers as the flags' own parsers check theirs.
+fn check(config: &CompressConfig) -> Result<(), Failure> {
+    config.check()?;
+    threads(&config.threads.to_string()).map_err(|e| Failure::usage(format!("threads: {e}")))?;
+    if config.target_ram_mb > MAX_MB {
+        return Err(Failure::usage(format!("target_ram_mb must be at most {MAX_MB}")));
+    }
+    Ok(())
 }

@@ -71,8 +71,97 @@ fn flags_win_over_the_recipe_and_targets_exclude_each_other() {
     let cli =
         parse(&["compress", "m", "--config", recipe, "--codec", "ternary", "--rule", "head=raw"]).unwrap();
     let crate::Verb::Compress(args) = cli.verb else { panic!() };
-    let config = args.config_for_tests();
+    let config = args.request().unwrap().config;
     assert_eq!(config.target_ram_mb, 200);
     assert_eq!(config.codec.as_deref(), Some("ternary"));
     assert_eq!(config.rules.iter().map(ToString::to_string).collect::<Vec<_>>(), ["norm=raw", "head=raw"]);
+}
+
+fn request(args: &[&str]) -> crate::verb::recipe::Request {
+    let cli = crate::Cli::try_parse_from([&["lsb", "compress", "m"], args].concat()).unwrap();
+    let crate::Verb::Compress(args) = cli.verb else { panic!() };
+    args.request().unwrap()
+}
+
+#[test]
+fn switches_take_a_value_and_stand_alone() {
+    assert!(!request(&["--prefetch-enabled=false"]).config.prefetch_enabled);
+    assert!(request(&["--adaptive-precision"]).config.adaptive_precision);
+    assert!(request(&["--recipe", "/dev/null"]).config == lsb_stream::CompressConfig::default());
+    let parse = |flag: &str| crate::Cli::try_parse_from(["lsb", "compress", "m", flag]);
+    assert!(parse("--prefetch-enabled=perhaps").is_err());
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_before_any_work() {
+    let refused = [
+        "--target-ram-mb=5",
+        "--target-ram-mb=99999999999999",
+        "--threads=100000",
+        "--min-snr=nan",
+        "--max-bpw=inf",
+        "--shard-size=0",
+        "--target-size=5XB",
+    ];
+    for flag in refused {
+        assert!(crate::Cli::try_parse_from(["lsb", "compress", "m", flag]).is_err(), "{flag}");
+    }
+    // Those that the configuration itself checks.
+    for flag in ["--ratio=nan", "--ratio=-1", "--outlier-ratio=0.7", "--quality-threshold=-1"] {
+        let cli = crate::Cli::try_parse_from(["lsb", "compress", "m", flag]).unwrap();
+        let crate::Verb::Compress(args) = cli.verb else { panic!() };
+        assert!(args.request().is_err(), "{flag}");
+    }
+}
+
+#[test]
+fn a_storage_limit_alone_is_a_size_to_aim_for() {
+    use lsb_stream::Target;
+    assert_eq!(request(&[]).config.target, None);
+    assert!(!request(&[]).storage_asked);
+    let alone = request(&["--target-storage-gb", "2.5"]);
+    assert_eq!((alone.config.target, alone.storage_asked), (Some(Target::Bytes(2_500_000_000)), true));
+    let beside = request(&["--target-storage-gb", "2.5", "--bpw", "3"]);
+    assert_eq!(beside.config.target, Some(Target::Bpw(3.0)));
+    assert_eq!(request(&["--target-storage-gb", "2.5", "--codec", "rtn:4"]).config.target, None);
+}
+
+#[test]
+fn a_recipe_asks_for_the_same_again_and_for_no_more() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("lsb.toml");
+    let again = |flags: &[&str]| {
+        let first = request(flags);
+        std::fs::write(&path, first.recipe().unwrap()).unwrap();
+        let second = request(&["--config", path.to_str().unwrap()]);
+        assert_eq!(second.storage_asked, first.storage_asked, "{flags:?}");
+        (first, second)
+    };
+    let (first, second) = again(&["--ratio", "5.63", "--rule", "a=raw", "--rule", "b=rtn:bits=3,group=64"]);
+    assert_eq!(second.config, first.config);
+    assert!(!second.quality_asked);
+    let (first, second) = again(&["--quality-threshold", "2", "--target-storage-gb", "1", "--codec", "raw"]);
+    assert_eq!(second.config, first.config);
+    assert!(second.quality_asked && second.storage_asked);
+    let (first, second) = again(&["--overwrite", "--restart"]);
+    assert!(first.config.overwrite && !second.config.overwrite && !second.config.restart);
+}
+
+#[test]
+fn the_reference_page_names_every_verb_and_every_option() {
+    let page = include_str!("../../../../docs/command-line.md");
+    let command = crate::Cli::command();
+    for verb in command.get_subcommands().filter(|v| v.get_name() != "help") {
+        assert!(page.contains(&format!("| `lsb {}", verb.get_name())), "{}", verb.get_name());
+    }
+    let compress = command.find_subcommand("compress").unwrap();
+    let longs = compress.get_arguments().filter_map(|a| a.get_long());
+    for long in longs.filter(|l| !["max-layers", "dry-run", "full", "json"].contains(l)) {
+        assert!(page.contains(&format!("`--{long}")), "--{long}");
+    }
+    let config = serde_json::to_value(lsb_stream::CompressConfig::default()).unwrap();
+    for name in config.as_object().unwrap().keys() {
+        let listed = [format!("`{name}`"), format!("`{name}."), format!("`{name} =")];
+        assert!(listed.iter().any(|l| page.contains(l)), "{name}");
+    }
 }

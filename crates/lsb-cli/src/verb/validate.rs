@@ -1,24 +1,32 @@
 //! `lsb validate`
 
 use super::limits::Limits;
+use super::recipe::Recipe;
+use super::value::ram_mb;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
-use crate::render::number::decibel;
-use crate::render::progress::Progress;
+use crate::render::number::bytes;
+use crate::render::package::package_bytes;
+use crate::render::progress::{Progress, Unit};
 use crate::render::table::Table;
-use crate::render::{print, print_json};
+use crate::render::{figures, print, print_json};
+use lsb_format::escape;
 use lsb_quant::Registry;
 use lsb_stream::package::Package;
 use lsb_stream::source::{Model, OpenOptions};
-use lsb_stream::{Budget, CompressConfig, Error, open_weights};
-use lsb_validate::{Compare, QualityTargets, QualityValidator, Validator, Verdict, size_measurements};
-use serde_json::json;
+use lsb_stream::{Budget, open_weights, peak_rss_bytes};
+use lsb_validate::{
+    Compare, Measurement, QualityTargets, QualityValidator, Validator, Verdict, WeightReport,
+    size_measurements,
+};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Measure a package against its original and judge it
 ///
-/// Walks both side by side in the memory budget, and compares what was measured with every limit. Exits with
-/// 3 if a limit is missed or a tensor is not what it should be.
+/// Walks both side by side in the memory budget, and compares what was measured with every limit. Exits with 3
+/// if a limit is missed or a tensor is not what it should be. Without limits of your own the relative error is
+/// judged, by the recipe's quality_threshold or 1 percent.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  lsb validate out/llama --against models/llama --min-snr 15 --min-correlation 0.98"
@@ -37,7 +45,7 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 
     /// Memory the process may use, in MB [default: 400]
-    #[arg(long, value_name = "MB")]
+    #[arg(long, value_name = "MB", value_parser = ram_mb)]
     target_ram_mb: Option<u64>,
 
     /// List every tensor
@@ -48,87 +56,95 @@ pub(crate) struct Args {
     limits: Limits,
 }
 
-pub(crate) fn run(args: &Args, common: Common) -> Outcome {
-    let config = match &args.config {
-        Some(path) => CompressConfig::from_toml_file(path)?,
-        None => CompressConfig::default(),
-    };
-    let base = QualityTargets {
-        max_relative_error_percent: Some(config.quality_threshold),
-        max_storage_gb: args.config.is_some().then_some(config.target_storage_gb),
-        ..QualityTargets::none()
-    };
-    let targets = args.limits.over(base);
-    let budget = Budget::for_process(args.target_ram_mb.unwrap_or(config.target_ram_mb));
-    let registry = Registry::standard();
-    let options = OpenOptions::default();
+/// What was found.
+struct Judged {
+    verdict: Verdict,
+    /// Tensors that are missing, of another shape, or damaged in a way no limit speaks of.
+    defects: Vec<(String, String)>,
+    figures: WeightReport,
+    measurements: Vec<Measurement>,
+}
 
-    let source_bytes = Model::open(&args.against, &options)?.weight_bytes();
+pub(crate) fn run(args: &Args, common: Common) -> Outcome {
+    let judged = judge(args, common)?;
+    let passed = judged.verdict.passed && judged.defects.is_empty();
+    if common.json {
+        print_json(&judged.json(passed))?;
+    } else {
+        print(&judged.text(args.full))?;
+    }
+    if passed { Ok(()) } else { Err(Failure::CheckFailed) }
+}
+
+fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
+    let recipe = Recipe::read(args.config.as_deref())?;
+    let config = &recipe.config;
+    config.check()?;
+    let targets = args.limits.over(QualityTargets {
+        max_relative_error_percent: Some(config.quality_threshold),
+        max_storage_gb: recipe.names("target_storage_gb").then_some(config.target_storage_gb),
+        ..QualityTargets::none()
+    });
+    let budget = Budget::for_process(args.target_ram_mb.unwrap_or(config.target_ram_mb));
+    let (registry, options) = (Registry::standard(), OpenOptions::default());
+
     let package = Package::open(&args.package)?;
-    let manifest = package.manifest();
-    let package_bytes = manifest.render().map_err(Error::from)?.len() as u64
-        + manifest.shards.iter().map(|s| s.bytes).sum::<u64>();
-    let weights = manifest.weights;
+    let manifest = package.into_manifest();
+    let source_bytes = Model::open(&args.against, &options)?.weight_bytes();
+    let sizes = size_measurements(source_bytes, package_bytes(&manifest)?.0, manifest.weights);
     let original = open_weights(&args.against, &registry, &options)?;
     let decoded = open_weights(&args.package, &registry, &options)?;
 
-    let progress = Progress::new(common.quiet || common.json);
+    let progress = Progress::new(common, Unit::Weights);
     let mut quality = QualityValidator::new();
     let comparison = Compare::new(&*original, &*decoded, &budget)
         .validator(&mut quality)
         .on_progress(|p| progress.set(p.done, p.total, p.tensor))
         .run()?;
-    progress.finish();
     let figures = quality.report();
     let mut measurements = quality.finish();
     measurements.extend(comparison.measurements());
-    measurements.extend(size_measurements(source_bytes, package_bytes, weights));
-    let verdict = targets.judge(&measurements);
-    let defects: Vec<_> = comparison.defects().collect();
-    let passed = verdict.passed && defects.is_empty();
-
-    if common.json {
-        let defects: Vec<_> =
-            defects.iter().map(|(t, why)| json!({"tensor": t.name, "explanation": why})).collect();
-        let mut all = json!(verdict);
-        all["passed"] = json!(passed);
-        all["defects"] = json!(defects);
-        all["measurements"] = json!(measurements);
-        all["weights"] = json!(figures);
-        print_json(&all)?;
-    } else {
-        let mut table = Table::new(&["", "codec", ">weight SNR dB", ">|error|/range %", ">correlation"]);
-        let mut add = |name: &str, codec: &str, e: &lsb_validate::WeightError| {
-            table.row(vec![
-                lsb_format::escape(name),
-                codec.to_owned(),
-                decibel(e.weight_snr_db),
-                format!("{:.4}", e.relative_error_percent),
-                e.correlation.map_or("undefined".into(), |c| format!("{c:.6}")),
-            ]);
-        };
-        if args.full {
-            figures.tensors.iter().for_each(|t| add(&t.name, &t.codec, &t.error));
-        } else {
-            figures.layers.iter().for_each(|l| add(&l.layer, "", &l.error));
-        }
-        add("model", "", &figures.model);
-        let mut out = table.render();
-        for (tensor, why) in &defects {
-            out += &format!("defect: tensor \"{}\": {why}\n", lsb_format::escape(&tensor.name));
-        }
-        print(&(out + &verdict_text(&verdict)))?;
-    }
-    if passed { Ok(()) } else { Err(Failure::CheckFailed) }
+    measurements.extend(sizes);
+    Ok(Judged {
+        verdict: targets.judge(&measurements),
+        defects: comparison.defects().map(|(tensor, why)| (tensor.name.clone(), why)).collect(),
+        figures,
+        measurements,
+    })
 }
 
-fn verdict_text(verdict: &Verdict) -> String {
-    let mut out = String::from("\n");
-    for check in &verdict.checks {
-        out += &format!("{} {}\n", if check.passed { "pass" } else { "FAIL" }, check.explanation);
+impl Judged {
+    fn json(&self, passed: bool) -> Value {
+        let defects: Vec<Value> =
+            self.defects.iter().map(|(name, why)| json!({"tensor": name, "explanation": why})).collect();
+        json!({
+            "passed": passed, "checks": self.verdict.checks, "defects": defects,
+            "measurements": self.measurements, "model": self.figures.model, "lossy": self.figures.lossy,
+            "layers": self.figures.layers, "tensors": self.figures.tensors,
+            "peak_rss_bytes": peak_rss_bytes(),
+        })
     }
-    if verdict.checks.is_empty() {
-        out += "no limits were given: nothing was judged\n";
+
+    fn text(&self, full: bool) -> String {
+        let all = &self.figures;
+        let titles = if full { ["tensor", "codec"] } else { ["layer", ">weights"] };
+        let mut table = Table::new(&[&titles[..], &figures::TITLES[..]].concat());
+        let mut add = |name: &str, second: &str, error| {
+            let start = [escape(name), second.to_owned()];
+            table.row([&start[..], &figures::cells(Some(error))[..]].concat());
+        };
+        if full {
+            all.tensors.iter().for_each(|t| add(&t.name, &t.codec, &t.error));
+        } else {
+            all.layers.iter().for_each(|l| add(&l.layer, &l.error.weights.to_string(), &l.error));
+        }
+        let mut out = table.render();
+        out += "\n";
+        out += &figures::model(all);
+        out += &format!("peak memory {}\n", bytes(peak_rss_bytes()));
+        for (name, why) in &self.defects {
+            out += &format!("defect: tensor \"{}\": {why}\n", escape(name));
+        }
+        out + "\n" + &figures::verdict(&self.verdict)
     }
-    out
 }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 /// Check a package for damage, down to the tile
 ///
-/// Reads every byte unless --quick is given. Exits with 3 if anything is damaged.
+/// Reads every byte unless --quick or --weights is given. Damage is listed by file, tensor and tile, and makes
+/// the exit code 3.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  lsb verify out/llama --quick")]
 pub(crate) struct Args {
@@ -63,7 +64,11 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         out += &format!(
             "{}: {}, {} tensors, {} checked\n",
             args.package.display(),
-            if report.ok { "ok".to_owned() } else { format!("{} places damaged", report.damaged.len()) },
+            match report.damaged.len() {
+                0 => "ok".to_owned(),
+                1 => "damaged in one place".to_owned(),
+                n => format!("damaged in {n} places"),
+            },
             report.tensors,
             bytes(report.bytes)
         );

@@ -1,0 +1,32 @@
+//! How values of flags are read.
+
+/// The most MB any option takes: a petabyte, far from where bytes would overflow.
+pub(crate) const MAX_MB: u64 = 1_000_000_000;
+
+/// The most threads worth starting.
+const MAX_THREADS: usize = 4096;
+
+/// Memory in MB; below 32 nothing works.
+pub(crate) fn ram_mb(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if (32..=MAX_MB).contains(&n) => Ok(n),
+        Ok(n) if n < 32 => Err("it must be 32 or more".to_owned()),
+        _ => Err(format!("it must be a whole number from 32 to {MAX_MB}")),
+    }
+}
+
+/// A number of threads; 0 is one per core.
+pub(crate) fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= MAX_THREADS => Ok(n),
+        _ => Err(format!("it must be a whole number from 0 to {MAX_THREADS}")),
+    }
+}
+
+/// A limit: any number that is one.
+pub(crate) fn limit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() => Ok(x),
+        _ => Err("it must be a number".to_owned()),
+    }
+}
