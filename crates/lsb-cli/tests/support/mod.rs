@@ -1,10 +1,6 @@
 //! Models and directories for tests that run the built command.
 #![allow(dead_code, reason = "each test binary uses its own part")]
-<<<<<<< HEAD
 #![allow(clippy::unwrap_used, reason = "a test that cannot make its input has failed")]
-=======
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
->>>>>>> main
 
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
