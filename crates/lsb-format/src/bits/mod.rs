@@ -106,11 +106,11 @@ pub fn check_len(bytes: &[u8], width: u32, count: usize) -> Result<()> {
     let expected = packed_len(width, count);
     if bytes.len() != expected {
         let message = format!("{count} values of {width} bits take {expected} bytes, not {}", bytes.len());
-        return Err(Error::corruption("E5", message));
+        return Err(Error::corruption("P54", message));
     }
     let used = (count * width as usize) % 8;
     if used > 0 && bytes.last().is_some_and(|b| b >> used != 0) {
-        return Err(Error::corruption("E5", "bits behind the last packed value are set"));
+        return Err(Error::corruption("P54", "bits behind the last packed value are set"));
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ const DIGITS: [[u8; 5]; 243] = {
 /// # Errors
 /// If the length is wrong, a byte is above 242, or a missing digit is not 0.
 pub fn unpack_trits(bytes: &[u8], out: &mut [u8]) -> Result<()> {
-    let bad = |what: &str| Error::corruption("E6", format!("base-3 digits: {what}"));
+    let bad = |what: &str| Error::corruption("P55", format!("base-3 digits: {what}"));
     if bytes.len() != trits_len(out.len()) {
         return Err(bad("wrong length"));
     }

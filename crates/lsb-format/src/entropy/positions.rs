@@ -101,7 +101,7 @@ fn choose_table(high: &[u8], count: usize, bound: u32, k: u32) -> (u8, Table) {
 /// # Errors
 /// If the bytes are not what [`encode_positions`] writes for such positions.
 pub fn decode_positions(bytes: &[u8], bound: u32, count: usize, out: &mut Vec<u32>) -> Result<()> {
-    let bad = |what: &str| Error::corruption("E4", format!("coded positions: {what}"));
+    let bad = |what: &str| Error::corruption("P53", format!("coded positions: {what}"));
     out.clear();
     if count == 0 {
         return if bytes.is_empty() { Ok(()) } else { Err(bad("bytes where there are no positions")) };

@@ -128,7 +128,7 @@ fn split_rare(counts: &[u64; 256], n: u64) -> Option<Split> {
 /// # Errors
 /// If the bytes are not what [`encode_symbols`] writes for that many symbols.
 pub fn decode_symbols(bytes: &[u8], out: &mut [u8]) -> Result<()> {
-    let bad = |what: &str| Error::corruption("E3", format!("coded symbols: {what}"));
+    let bad = |what: &str| Error::corruption("P52", format!("coded symbols: {what}"));
     let (&kind, rest) = bytes.split_first().ok_or_else(|| bad("empty"))?;
     match kind {
         STORED if rest.len() == out.len() => {
