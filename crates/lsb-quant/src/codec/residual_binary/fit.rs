@@ -97,20 +97,26 @@ fn assign_lanes(mut left: [f32; LANES], scales: &PerPlane<f32>, planes: usize) -
     codes.map(|c| c as u8)
 }
 
+/// Neighbours of one code are added up apart, so that an addition need not wait for the one before.
+const TURNS: usize = 4;
+
 /// The normal equations for these signs.
 pub(super) fn normal_equations(weights: &[f32], codes: &[u8], planes: usize) -> NormalEquations {
     // Numbers and sums by code first: independent of the number of planes, and in weight order on any machine.
-    let (mut counts, mut sums) = ([0u32; 256], [0.0f64; 256]);
-    for (&w, &code) in weights.iter().zip(codes) {
-        counts[usize::from(code)] += 1;
-        sums[usize::from(code)] += f64::from(w);
+    let (mut counts, mut sums) = ([[0u32; TURNS]; 256], [[0.0f64; TURNS]; 256]);
+    for (weights, codes) in weights.chunks(TURNS).zip(codes.chunks(TURNS)) {
+        for (turn, (&w, &code)) in weights.iter().zip(codes).enumerate() {
+            counts[usize::from(code)][turn] += 1;
+            sums[usize::from(code)][turn] += f64::from(w);
+        }
     }
     let mut out = NormalEquations::default();
     for code in 0..1 << planes {
-        if counts[code] == 0 {
+        let count: u32 = counts[code].iter().sum();
+        if count == 0 {
             continue;
         }
-        let (count, sum) = (f64::from(counts[code]), sums[code]);
+        let (count, sum) = (f64::from(count), sums[code].iter().sum::<f64>());
         let sign = |k: usize| if code >> k & 1 == 1 { 1.0 } else { -1.0 };
         for i in 0..planes {
             out.moments[i] += sign(i) * sum;

@@ -66,8 +66,11 @@ const GAUSSIAN: GaussianTable<MAX_PLANES> = GaussianTable {
     columns_4096: [4.40, 9.31, 14.34, 19.45, 24.64, 29.90, 35.25, 40.68],
 };
 /// The same for looped passes alone.
-const GAUSSIAN_LOOPED: GaussianTable<MAX_PLANES> =
-    GaussianTable { columns_32: [0.0; 8], columns_128: [0.0; 8], columns_4096: [0.0; 8] };
+const GAUSSIAN_LOOPED: GaussianTable<MAX_PLANES> = GaussianTable {
+    columns_32: [4.53, 9.13, 12.79, 15.59, 17.46, 18.80, 19.80, 20.65],
+    columns_128: [4.43, 8.92, 12.45, 15.02, 16.70, 17.83, 18.64, 19.29],
+    columns_4096: [4.40, 8.85, 12.34, 14.84, 16.46, 17.54, 18.31, 18.91],
+};
 
 pub(crate) fn entry() -> CodecEntry {
     CodecEntry::new(ID, "looped one-bit passes, readable plane by plane", |p| {
