@@ -32,7 +32,7 @@ impl Budget {
     /// The budget for a process that may use `target_ram_mb` MB in all: what the program itself, its
     /// stacks and its small allocations need is set aside first.
     pub fn for_process(target_ram_mb: u64) -> Self {
-        Budget::new((target_ram_mb * 1_000_000).saturating_sub(Self::PROCESS_BYTES))
+        Budget::new(target_ram_mb.saturating_mul(1_000_000).saturating_sub(Self::PROCESS_BYTES))
     }
 
     /// Set aside for code, stacks, small allocations and allocator slack.

@@ -27,8 +27,8 @@ pub struct CompressConfig {
     pub outlier_ratio: f64,
     /// Memory the process may use, in MB (10^6 bytes), as the operating system counts it.
     pub target_ram_mb: u64,
-    /// Largest package the verdict accepts, in GB (10^9 bytes); a size target in its own right when no
-    /// codec and no other target is given explicitly.
+    /// Largest package a verdict accepts, in GB (10^9 bytes). The command also takes it as the size to reach
+    /// where it was asked for and neither a codec nor another target was.
     pub target_storage_gb: f64,
     /// Largest quality loss the verdict accepts, in percent.
     pub quality_threshold: f64,
@@ -133,6 +133,9 @@ impl CompressConfig {
         }
         if self.quality_threshold.is_nan() || self.quality_threshold < 0.0 {
             return bad("quality_threshold must be 0 or more");
+        }
+        if self.target_ram_mb > 1_000_000_000 {
+            return bad("target_ram_mb must be at most 1000000000");
         }
         if self.shard_bytes == 0 || self.max_header_mb == 0 || self.max_header_mb > 1000 {
             return bad("shard_bytes must be at least 1 and max_header_mb 1 to 1000");

@@ -165,8 +165,11 @@ fn totals(report: &CompressReport, ram_limit: u64) -> String {
     if report.already_done {
         out += "the package was there already, complete, from the same input and options\n";
     } else {
-        let rate = report.bytes_read as f64 / report.seconds.max(1e-9) / 1e9;
-        out += &format!("{:.2} s, {} read at {rate:.3} GB/s", report.seconds, bytes(report.bytes_read));
+        let rate = report.source_bytes as f64 / report.seconds.max(1e-9) / 1e9;
+        out += &format!("{:.2} s, {rate:.3} GB/s of source", report.seconds);
+        if report.bytes_read > report.source_bytes {
+            out += &format!(" ({} read: what did not fit was read again)", bytes(report.bytes_read));
+        }
         if report.resumed_tensors > 0 {
             out += &format!(", {} tensors taken over from an interrupted run", report.resumed_tensors);
         }
