@@ -2,6 +2,7 @@
 
 mod card;
 mod engine;
+mod memory;
 mod output;
 mod prepare;
 

@@ -2,6 +2,7 @@
 
 use super::card::Document;
 use super::engine::Encoded;
+use super::memory::Memory;
 use crate::layers::{LayerId, layer_of};
 use crate::manager::{TensorBytes, WorkItem};
 use crate::package::{PackageWriter, TensorPlan};
@@ -237,85 +238,6 @@ fn refuse_overlap(model: &Model, path: &Path, output: &Path) -> Result<()> {
 
 fn folder(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// How memory is shared between weights and work.
-struct Memory {
-    threads: usize,
-    working: u64,
-    resident: u64,
-    peak: u64,
-    streamed: usize,
-}
-
-/// Encoded tiles on their way to the writer, in chunks.
-const CHUNKS_IN_FLIGHT: u64 = 3;
-/// Histograms and the like, per thread.
-const SURVEY_BYTES: u64 = 1 << 20;
-
-impl Memory {
-    fn plan(jobs: &[Job], config: &CompressConfig, budget: &Budget) -> Result<Self> {
-        let jobs: Vec<&Job> = jobs.iter().filter(|j| j.facts.same_as.is_none()).collect();
-        let largest = |f: &dyn Fn(&Job) -> u64| jobs.iter().map(|j| f(j)).max().unwrap_or(0);
-        // Per thread: source values, decoded values, and as much again for the codec itself.
-        let tile = largest(&|j| {
-            let t = &j.item.tiling;
-            t.tile_rows().min(t.rows()) * t.tile_cols().min(t.cols())
-        });
-        let per_thread = 16 * tile + SURVEY_BYTES;
-        let chunk = largest(&|j| j.item.chunk_bytes());
-        let fixed = CHUNKS_IN_FLIGHT * chunk;
-        let read = 3 * chunk;
-        let room = budget.limit().saturating_sub(fixed + read);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = match (config.parallel_processing, config.threads) {
-            (false, _) => 1,
-            // Half of the room at the most goes to threads' scratch memory; results do not depend on it.
-            (true, 0) => cores.min(usize::try_from(room / 2 / per_thread).unwrap_or(cores)).max(1),
-            (true, n) => n,
-        };
-        let working = fixed + per_thread * threads as u64;
-        let needed = working + read;
-        if needed > budget.limit() {
-            return Err(Error::OverBudget {
-                what: format!("work on {threads} threads"),
-                needed,
-                available: budget.limit(),
-                advice: format!(
-                    "raise --target-ram-mb to {}{}",
-                    (needed + Budget::PROCESS_BYTES).div_ceil(1_000_000),
-                    if threads > 1 { ", or use fewer --threads" } else { "" }
-                ),
-            });
-        }
-        let resident = budget.limit() - working;
-        let total: u64 = jobs.iter().map(|j| j.facts.bytes).sum();
-        if !config.streaming_enabled && total > resident {
-            return Err(Error::OverBudget {
-                what: "the whole model (streaming_enabled = false)".into(),
-                needed: total,
-                available: resident,
-                advice: "leave streaming on".into(),
-            });
-        }
-        let caches = config.caching_enabled || !config.streaming_enabled;
-        let held = |j: &Job| if caches && j.facts.bytes <= resident { j.facts.bytes } else { read };
-        // While one tensor is worked on, the next is being read, if it may be.
-        let ahead = |a: &Job, b: &Job| {
-            let open = config.max_layers_in_ram != 1 || a.item.layer == b.item.layer;
-            if config.prefetch_enabled && open { held(a) + held(b) } else { held(a) }
-        };
-        let alone = jobs.iter().map(|j| held(j)).max().unwrap_or(0);
-        let pairs = jobs.windows(2).map(|w| ahead(w[0], w[1])).max().unwrap_or(0);
-        let weights = if config.streaming_enabled { alone.max(pairs) } else { total };
-        Ok(Memory {
-            threads,
-            working,
-            resident,
-            peak: Budget::PROCESS_BYTES + working + weights.min(resident),
-            streamed: jobs.iter().filter(|j| !caches || j.facts.bytes > resident).count(),
-        })
-    }
 }
 
 fn describe(
