@@ -4,7 +4,7 @@ use crate::{
     CodecEntry, EncodedTile, Error, Estimate, MatrixInfo, Parameters, PerTile, Quantizer, Result, Statistics,
     TensorDecoder, TensorEncoder, TileEncoder, to_f32_into,
 };
-use lsb_format::{DType, Tile};
+use lsb_format::{DType, MAX_TILE_WEIGHTS, TILE_WEIGHTS, Tile, Tiling};
 use std::sync::Arc;
 
 /// Keeps tensors of any type as they are.
@@ -29,6 +29,22 @@ impl Quantizer for Raw {
 
     fn estimate(&self, matrix: &MatrixInfo) -> Option<Estimate> {
         Some(Estimate { bytes: matrix.dtype.byte_len(matrix.weights())? as f64, snr_db: f64::INFINITY })
+    }
+
+    /// Elements narrower than a byte come in tiles of a multiple of four rows, so that every tile is whole bytes.
+    fn tiling(&self, matrix: &MatrixInfo) -> Result<Tiling> {
+        let standard = Tiling::standard(matrix.rows, matrix.cols)?;
+        let row_bits = matrix.cols.saturating_mul(matrix.dtype.bits());
+        if row_bits.is_multiple_of(8) || standard.len() <= 1 {
+            return Ok(standard);
+        }
+        if matrix.cols > TILE_WEIGHTS {
+            let message = format!("rows of {} {} elements do not fill bytes", matrix.cols, matrix.dtype);
+            return Err(Error::NotApplicable { codec: "raw".into(), message });
+        }
+        let rows =
+            (TILE_WEIGHTS / matrix.cols).next_multiple_of(4).min(MAX_TILE_WEIGHTS / matrix.cols / 4 * 4);
+        Ok(Tiling::new(matrix.rows, matrix.cols, rows.max(4), matrix.cols, 1)?)
     }
 
     fn encoder(&self, _matrix: &MatrixInfo, _statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
@@ -130,5 +146,24 @@ mod tests {
             assert_eq!(values.is_ok(), dtype.is_float(), "{dtype}");
             assert!(dtype.is_float() || matches!(values, Err(Error::NotApplicable { .. })));
         }
+    }
+
+    #[test]
+    fn narrow_elements_come_in_tiles_of_whole_bytes() {
+        for (dtype, rows, cols) in [
+            (DType::F4, 8, 200_001),
+            (DType::F6_E2M3, 12, 99_999),
+            (DType::F4, 300_002, 3),
+            (DType::F4, 2, 3),
+        ] {
+            let matrix = MatrixInfo { rows, cols, dtype };
+            let tiling = Raw.tiling(&matrix).unwrap();
+            let bytes = vec![7; dtype.byte_len(rows * cols).unwrap() as usize];
+            let span = Span::new(matrix, tiling, 0..tiling.len(), &bytes);
+            let total: usize = (0..span.len()).map(|i| span.tile_bytes(i).len()).sum();
+            assert_eq!(total, bytes.len(), "{dtype} {rows} x {cols}");
+        }
+        let long = MatrixInfo { rows: 2, cols: TILE_WEIGHTS + 1, dtype: DType::F4 };
+        assert!(Raw.tiling(&long).is_err());
     }
 }
