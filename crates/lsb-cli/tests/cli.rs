@@ -227,7 +227,7 @@ fn validate_judges_every_limit() {
     };
     let passed = validate(&["--min-snr", "15", "--min-correlation", "0.95", "--max-relative-error", "5"], 0);
     assert_eq!(passed["passed"], true);
-    assert_eq!(passed["checks"].as_array().unwrap().len(), 3);
+    assert_eq!(passed["checks"].as_array().unwrap().len(), 4);
     assert_eq!(passed["tensors"].as_array().unwrap().len(), 38);
     for check in passed["checks"].as_array().unwrap() {
         numbers(check, &["value", "limit"]);

@@ -31,7 +31,7 @@ pub enum DiffState {
     OnlyInA,
     /// `a` lacks it.
     OnlyInB,
-    /// Both decode to the same bits.
+    /// Both decode to the same bits or, where a side is lossy, to the same values of the same type.
     Identical,
     /// Values differ, or were compared as f32 because a side is lossy or of another type.
     Differs,
@@ -89,6 +89,12 @@ impl From<TensorComparison> for TensorDiff {
             Outcome::OnlyInDecoded => (DiffState::OnlyInB, None, None),
             Outcome::Identical { .. } => (DiffState::Identical, None, None),
             Outcome::Mismatch { explanation } => (DiffState::Mismatch, None, Some(explanation)),
+            // Sides of one type that are compared as f32 because one is lossy, and agree everywhere.
+            Outcome::Differs { first_difference: None, nonfinite_lost: 0, .. }
+                if error.is_some_and(|e| e.exact) && same_type(&t.original, &t.decoded) =>
+            {
+                (DiffState::Identical, None, None)
+            }
             Outcome::Differs { first_difference, .. } => {
                 let first = first_difference.map(|i| format!("first different element: {i}"));
                 (DiffState::Differs, error, first)
@@ -96,4 +102,8 @@ impl From<TensorComparison> for TensorDiff {
         };
         TensorDiff { name: t.name, state, a: t.original, b: t.decoded, error, explanation }
     }
+}
+
+fn same_type(a: &Option<TensorSide>, b: &Option<TensorSide>) -> bool {
+    a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.dtype == b.dtype)
 }

@@ -27,13 +27,12 @@ pub(crate) fn text(plan: &Plan, judged: &Feasibility, full: bool) -> String {
     let labels = CodecLabels::new(stored().map(|t| (t.codec.as_str(), &t.parameters)));
     let label = |t: &PlannedTensor| labels.label(&t.codec, &t.parameters);
     let mut out = if full {
-        let titles = ["tensor", ">weights", "codec", ">bits/weight", ">expected SNR dB", "because"];
+        let titles = ["tensor", ">weights", "codec", ">bpw", ">SNR dB", "because"];
         let mut table = Table::new(&titles);
         stored().for_each(|t| table.row([vec![escape(&t.name)], row(&[t], label(t))].concat()));
         table.render()
     } else {
-        let titles =
-            ["tensors", ">count", ">weights", "codec", ">bits/weight", ">expected SNR dB", "because"];
+        let titles = ["tensors", ">count", ">weights", "codec", ">bpw", ">SNR dB", "because"];
         let mut table = Table::new(&titles);
         for group in groups(stored(), |t| t.name.as_str(), |t| format!("{} {}", label(t), t.reason)) {
             let codec = group.members.first().map(|t| label(t)).unwrap_or_default();

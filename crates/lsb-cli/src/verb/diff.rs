@@ -7,7 +7,7 @@ use crate::render::model::shape;
 use crate::render::number::bytes;
 use crate::render::progress::{Progress, Unit};
 use crate::render::table::Table;
-use crate::render::{figures, print, print_json};
+use crate::render::{figures, kind, print, print_json};
 use lsb_format::escape;
 use lsb_quant::Registry;
 use lsb_stream::source::OpenOptions;
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(value_name = "B")]
     b: PathBuf,
 
-    /// List identical tensors too
+    /// List every tensor, identical ones too, not one row per kind
     #[arg(long)]
     full: bool,
 
@@ -53,11 +53,24 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     if common.json {
         return print_json(&json!({"a": args.a, "b": args.b, "summary": summary, "tensors": tensors}));
     }
-    let titles = ["tensor", "state", "A", "B", ">bytes A", ">bytes B"];
+    let titles = ["tensors", ">count", "state", "A", "B", ">bytes A", ">bytes B"];
     let mut table = Table::new(&[&titles[..], &figures::TITLES[..]].concat());
-    let shown = |t: &&TensorDiff| args.full || t.state != DiffState::Identical;
-    tensors.iter().filter(shown).for_each(|t| table.row(row(t)));
-    let mut out = if tensors.iter().any(|t| shown(&t)) { table.render() + "\n" } else { String::new() };
+    let shown: Vec<&TensorDiff> =
+        tensors.iter().filter(|t| args.full || t.state != DiffState::Identical).collect();
+    if args.full {
+        shown.iter().for_each(|t| table.row(row(&escape(&t.name), &[t])));
+    } else {
+        let label = |t: &TensorDiff| format!("{} {} {}", state(t), side(&t.a), side(&t.b));
+        let groups = kind::groups(shown.iter().copied(), |t| &t.name, label);
+        groups.iter().for_each(|g| table.row(row(&escape(&g.title), &g.members)));
+    }
+    let mut out = if shown.is_empty() { String::new() } else { table.render() };
+    if !args.full && !shown.is_empty() {
+        out += "  figures are those of the worst tensor of a row; --full lists every tensor\n";
+    }
+    if !shown.is_empty() {
+        out += "\n";
+    }
     for t in &tensors {
         if let Some(why) = &t.explanation {
             out += &format!("{}: {why}\n", escape(&t.name));
@@ -75,22 +88,46 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     print(&out)
 }
 
-fn row(t: &TensorDiff) -> Vec<String> {
-    let describe = |s: &TensorSide| {
-        let codec = s.codec.as_deref().map(|c| format!(" {c}")).unwrap_or_default();
-        format!("{} {}{codec}", s.dtype, shape(&s.shape))
-    };
-    let side = |s: &Option<TensorSide>| s.as_ref().map_or("-".into(), describe);
-    let stored = |s: &Option<TensorSide>| s.as_ref().map_or("-".into(), |s| s.bytes.to_string());
-    let state = match t.state {
+fn state(t: &TensorDiff) -> &'static str {
+    match t.state {
         DiffState::OnlyInA => "only in A",
         DiffState::OnlyInB => "only in B",
         DiffState::Identical => "identical",
+        DiffState::Differs if t.error.is_some_and(|e| e.exact) => "same values",
         DiffState::Differs => "differs",
         DiffState::Mismatch => "mismatch",
+    }
+}
+
+/// Type, shape and codec of a side.
+fn side(side: &Option<TensorSide>) -> String {
+    side.as_ref().map_or("-".into(), |s| {
+        let codec = s.codec.as_deref().map(|c| format!(" {}", escape(c))).unwrap_or_default();
+        format!("{} {}{codec}", s.dtype, shape(&s.shape))
+    })
+}
+
+/// Tensors of one kind in the same state: bytes summed, the figures those of the worst.
+fn row(title: &str, tensors: &[&TensorDiff]) -> Vec<String> {
+    let stored = |of: &dyn Fn(&TensorDiff) -> Option<u64>| {
+        let sizes: Vec<u64> = tensors.iter().filter_map(|t| of(t)).collect();
+        if sizes.is_empty() { "-".to_owned() } else { bytes(sizes.iter().sum()) }
     };
-    let mut cells = vec![escape(&t.name), state.into(), side(&t.a), side(&t.b), stored(&t.a), stored(&t.b)];
-    match &t.error {
+    let worst = tensors
+        .iter()
+        .filter_map(|t| t.error.as_ref())
+        .min_by(|a, b| a.weight_snr_db.total_cmp(&b.weight_snr_db));
+    let first = tensors.first();
+    let mut cells = vec![
+        title.to_owned(),
+        tensors.len().to_string(),
+        first.map_or("-", |t| state(t)).to_owned(),
+        first.map_or("-".into(), |t| side(&t.a)),
+        first.map_or("-".into(), |t| side(&t.b)),
+        stored(&|t| t.a.as_ref().map(|s| s.bytes)),
+        stored(&|t| t.b.as_ref().map(|s| s.bytes)),
+    ];
+    match worst {
         Some(error) => cells.extend(figures::cells(Some(error))),
         None => cells.extend(["-", "-", "-"].map(str::to_owned)),
     }

@@ -16,7 +16,7 @@ use lsb_stream::package::Package;
 use lsb_stream::source::{Model, OpenOptions};
 use lsb_stream::{Budget, open_weights, peak_rss_bytes};
 use lsb_validate::{
-    Compare, Measurement, QualityTargets, QualityValidator, Validator, Verdict, WeightReport,
+    Compare, Limit, Measurement, QualityTargets, QualityValidator, Validator, Verdict, WeightReport,
     size_measurements,
 };
 use serde_json::{Value, json};
@@ -67,9 +67,9 @@ struct Judged {
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let judged = judge(args, common)?;
-    let passed = judged.verdict.passed && judged.defects.is_empty();
+    let passed = judged.verdict.passed;
     if common.json {
-        print_json(&judged.json(passed))?;
+        print_json(&judged.json())?;
     } else {
         print(&judged.text(args.full))?;
     }
@@ -83,6 +83,7 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
     let targets = args.limits.over(QualityTargets {
         max_relative_error_percent: Some(config.quality_threshold),
         max_storage_gb: recipe.names("target_storage_gb").then_some(config.target_storage_gb),
+        limits: vec![Limit::at_most("defective_tensors", 0.0)],
         ..QualityTargets::none()
     });
     let budget = Budget::for_process(args.target_ram_mb.unwrap_or(config.target_ram_mb));
@@ -114,11 +115,11 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
 }
 
 impl Judged {
-    fn json(&self, passed: bool) -> Value {
+    fn json(&self) -> Value {
         let defects: Vec<Value> =
             self.defects.iter().map(|(name, why)| json!({"tensor": name, "explanation": why})).collect();
         json!({
-            "passed": passed, "checks": self.verdict.checks, "defects": defects,
+            "passed": self.verdict.passed, "checks": self.verdict.checks, "defects": defects,
             "measurements": self.measurements, "model": self.figures.model, "lossy": self.figures.lossy,
             "layers": self.figures.layers, "tensors": self.figures.tensors,
             "peak_rss_bytes": peak_rss_bytes(),

@@ -25,6 +25,74 @@ pub(crate) fn run(args: &[&str], code: i32) -> Output {
     output
 }
 
+/// Runs the command with `--json`, insists on its exit code, and gives the one document on stdout.
+pub(crate) fn json(args: &[&str], code: i32) -> serde_json::Value {
+    let output = run(&[args, &["--json"]].concat(), code);
+    let text = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("lsb {}: {e}\n{text}", args.join(" ")))
+}
+
+/// Runs the command with `--json`, insists that it fails with this code, prints nothing on stdout and one
+/// JSON line on stderr, and gives what that says.
+pub(crate) fn json_error(args: &[&str], code: i32) -> serde_json::Value {
+    let output = run(&[args, &["--json"]].concat(), code);
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let error = serde_json::from_str::<serde_json::Value>(&text).unwrap()["error"].take();
+    assert_eq!(error["exit_code"], code);
+    error
+}
+
+/// What the command prints on stdout.
+pub(crate) fn text(args: &[&str], code: i32) -> String {
+    String::from_utf8(run(args, code).stdout).unwrap()
+}
+
+/// What the command prints on stderr.
+pub(crate) fn complaint(args: &[&str], code: i32) -> String {
+    String::from_utf8(run(args, code).stderr).unwrap()
+}
+
+/// The bytes a decoder needs: manifest and shards.
+pub(crate) fn package_size(dir: &Path) -> u64 {
+    let needed = |name: &str| name == "lsb.json" || name.ends_with(".lsb");
+    contents(dir).iter().filter(|(name, _)| needed(name)).map(|(_, bytes)| bytes.len() as u64).sum()
+}
+
+/// All tensors of a model directory: type, shape and bytes by name.
+pub(crate) fn tensors(dir: &Path) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
+    let mut out = BTreeMap::new();
+    for (name, bytes) in contents(dir).iter().filter(|(name, _)| name.ends_with(".safetensors")) {
+        let file = safetensors::SafeTensors::deserialize(bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+        for (tensor, view) in file.tensors() {
+            let entry = (format!("{:?}", view.dtype()), view.shape().to_vec(), view.data().to_vec());
+            assert!(out.insert(tensor, entry).is_none());
+        }
+    }
+    out
+}
+
+/// Writes a model of one file, `model.safetensors`, with f32 tensors.
+pub(crate) fn f32_model(dir: &Path, tensors: &[(&str, Vec<usize>, Vec<f32>)]) {
+    std::fs::create_dir_all(dir).unwrap();
+    let data: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, v)| v.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let views: Vec<(&str, TensorView<'_>)> = tensors
+        .iter()
+        .zip(&data)
+        .map(|((name, shape, _), data)| (*name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()))
+        .collect();
+    safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).unwrap();
+}
+
+/// Changes one byte of a file.
+pub(crate) fn flip(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 0x10;
+    std::fs::write(file, bytes).unwrap();
+}
+
 /// The trained model that ships with the project.
 pub(crate) fn reflm() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm")
