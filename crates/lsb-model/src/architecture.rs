@@ -78,6 +78,11 @@ impl Architecture {
         }
     }
 
+    /// The names of the known architectures.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        KNOWN.iter().map(|(name, ..)| *name)
+    }
+
     /// True where linear maps are stored as [inputs, outputs] and not as [outputs, inputs].
     pub fn stores_inputs_first(&self) -> bool {
         *self == Architecture::Gpt2

@@ -6,6 +6,7 @@
 mod architecture;
 mod check;
 mod config;
+mod error;
 mod fields;
 mod role;
 #[cfg(test)]
@@ -14,4 +15,5 @@ mod tests;
 pub use architecture::Architecture;
 pub use check::ConfigCheck;
 pub use config::{Experts, ModelConfig, Rope, RopeScaling, Sizes};
+pub use error::{Error, Result};
 pub use role::{ExpertPart, Role, role_of};
