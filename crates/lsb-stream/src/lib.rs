@@ -32,6 +32,6 @@ pub use plan::{Plan, PlannedTensor};
 pub use process::peak_rss_bytes;
 pub use report::{CompressReport, LayerReport, TensorReport};
 pub use weights::{
-    MemoryWeights, ModelWeights, PackageWeights, Scratch, TensorFacts, TensorWeights, WeightSource,
-    open_weights,
+    MemoryWeights, ModelWeights, PackageWeights, Scratch, StreamFigures, StreamOptions, TensorFacts,
+    TensorWeights, WeightSource, WeightStream, open_weights,
 };
