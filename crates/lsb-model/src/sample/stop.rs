@@ -64,9 +64,9 @@ impl StopStrings {
     fn longest_open(&self) -> usize {
         let open = |stop: &String| {
             let longest = self.held.len().min(stop.len() - 1);
-            (1..=longest).rev().find(|&n| {
-                stop.is_char_boundary(n) && self.held.ends_with(stop.get(..n).unwrap_or("\0"))
-            })
+            (1..=longest)
+                .rev()
+                .find(|&n| stop.is_char_boundary(n) && self.held.ends_with(stop.get(..n).unwrap_or("\0")))
         };
         self.stops.iter().filter_map(open).max().unwrap_or(0)
     }
