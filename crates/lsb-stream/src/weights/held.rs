@@ -1,10 +1,9 @@
-//! Plain elements in memory: what a held tensor of a model is, and every tensor of [`super::MemoryWeights`];
-//! and reading stored bytes in large pieces.
+//! Plain elements in memory: what a held tensor of a model is, and every tensor of [`super::MemoryWeights`].
 
+use super::bytes::Bytes;
 use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run};
 use crate::Result;
-use crate::manager::CHUNK_BYTES;
-use lsb_format::{Error, Tiling};
+use lsb_format::Tiling;
 use lsb_quant::to_f32_into;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,12 +12,12 @@ use std::sync::Arc;
 pub(super) struct Plain {
     facts: TensorFacts,
     tiling: Tiling,
-    bytes: Arc<Vec<u8>>,
+    bytes: Arc<Bytes>,
 }
 
 impl Plain {
     /// The tensor of these `bytes`, which are as many as its facts say.
-    pub(super) fn new(facts: TensorFacts, bytes: Arc<Vec<u8>>) -> Result<Self> {
+    pub(super) fn new(facts: TensorFacts, bytes: Arc<Bytes>) -> Result<Self> {
         let matrix = facts.matrix();
         let tiling = Tiling::standard(matrix.rows, matrix.cols).map_err(|e| e.in_tensor(&facts.name))?;
         Ok(Plain { facts, tiling, bytes })
@@ -60,31 +59,4 @@ impl TensorWeights for Plain {
         out.copy_from_slice(self.run(&elements));
         Ok(())
     }
-}
-
-/// Reads `len` bytes in order, [`CHUNK_BYTES`] at a time: `read` fills a piece from the byte it is told, and
-/// `seen` is shown all bytes read so far after each.
-pub(super) fn read_whole(
-    len: u64,
-    tensor: &str,
-    mut read: impl FnMut(u64, &mut [u8]) -> Result<()>,
-    mut seen: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let total = usize::try_from(len).unwrap_or(usize::MAX);
-    bytes.try_reserve_exact(total).map_err(|_| {
-        Error::argument(format!("no memory to hold {len} bytes"))
-            .in_tensor(tensor)
-            .advise("lower --target-ram-mb, so that less is held at once")
-    })?;
-    let mut at = 0;
-    while at < total {
-        let end = total.min(at + CHUNK_BYTES as usize);
-        // Piece by piece: what is zeroed here is still in the cache when it is filled.
-        bytes.resize(end, 0);
-        read(at as u64, &mut bytes[at..end])?;
-        seen(&bytes)?;
-        at = end;
-    }
-    Ok(bytes)
 }

@@ -1,5 +1,6 @@
 //! Weights that already lie in memory: for tests, small tools and programs that made them themselves.
 
+use super::bytes::Bytes;
 use super::held::Plain;
 use super::{TensorFacts, TensorWeights, WeightSource, facts_of};
 use crate::Result;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryWeights {
     facts: Vec<TensorFacts>,
-    bytes: Vec<Arc<Vec<u8>>>,
+    bytes: Vec<Arc<Bytes>>,
 }
 
 impl MemoryWeights {
@@ -44,7 +45,7 @@ impl MemoryWeights {
             codec: None,
             same_as: None,
         });
-        self.bytes.push(Arc::new(bytes));
+        self.bytes.push(Arc::new(Bytes::Allocated(bytes)));
         Ok(self)
     }
 

@@ -7,6 +7,7 @@
 //! An open tensor reads its file whenever a run is asked for; a held one has all its stored bytes in memory.
 //! [`WeightStream`] holds the tensors that a forward pass asks for next.
 
+mod bytes;
 mod cover;
 mod held;
 mod memory;

@@ -1,6 +1,7 @@
 //! Weights of a source model, read by position in their own type.
 
-use super::held::{Plain, read_whole};
+use super::bytes::read_whole;
+use super::held::Plain;
 use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run, facts_of};
 use crate::Result;
 use crate::layers::layer_of;

@@ -1,7 +1,7 @@
 //! Weights of a package, decoded tile by tile with the codecs of a registry.
 
+use super::bytes::{Bytes, read_whole};
 use super::cover::gather;
-use super::held::read_whole;
 use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run, facts_of};
 use crate::layers::layer_of;
 use crate::package::{Package, PackedTensor};
@@ -160,7 +160,7 @@ struct Open {
     packed: PackedTensor,
     decoder: Box<dyn TensorDecoder>,
     /// The bytes of all tiles, where they are held in memory.
-    held: Option<Vec<u8>>,
+    held: Option<Bytes>,
     bytes_read: Arc<AtomicU64>,
 }
 

@@ -101,12 +101,12 @@ impl WeightStream {
     /// As [`WeightSource::hold`] and [`WeightSource::open`], also where reading failed ahead of time; asking
     /// again tries again.
     pub fn tensor(&self, index: usize) -> Result<Arc<dyn TensorWeights>> {
-        let claim = match self.shared.find(index) {
+        let (claim, memory) = match self.shared.find(index) {
             Found::Ready(result) => return result,
-            Found::Missing(claim) => claim,
+            Found::Missing(claim, memory) => (claim, memory),
         };
         let start = Instant::now();
-        let result = self.shared.read_now(claim);
+        let result = self.shared.read_now(claim, memory);
         self.shared.waited(start.elapsed());
         result
     }

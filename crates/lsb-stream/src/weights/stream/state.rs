@@ -67,7 +67,8 @@ impl Drop for Claim {
 /// The answer to a request.
 pub(super) enum Found {
     Ready(Result<Weights>),
-    Missing(Claim),
+    /// It is to be read, into this memory if there is any.
+    Missing(Claim, Option<Arc<Reservation>>),
 }
 
 /// What the reader is to do.
@@ -152,7 +153,10 @@ impl Shared {
                 break Found::Ready(result);
             }
             if state.reading.insert(tensor) {
-                break Found::Missing(Claim { shared: Arc::clone(self), tensor });
+                // Reserved before the reader sees that the pass has moved on: what is needed now goes first.
+                let kept = self.resident.clone().filter(|_| self.order.contains(tensor));
+                let memory = kept.or_else(|| self.reserve(self.source.held_bytes(tensor)));
+                break Found::Missing(Claim { shared: Arc::clone(self), tensor }, memory);
             }
             waited = true;
             state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -168,26 +172,18 @@ impl Shared {
     }
 
     /// Holds a tensor that was asked for, or opens it where there is no memory.
-    pub(super) fn read_now(&self, claim: Claim) -> Result<Weights> {
-        let kept = self.resident.as_ref().filter(|_| self.order.contains(claim.tensor));
-        let memory = match kept {
-            Some(all) => Some(Arc::clone(all)),
-            None => self.reserve(self.source.held_bytes(claim.tensor)),
-        };
+    pub(super) fn read_now(&self, claim: Claim, memory: Option<Arc<Reservation>>) -> Result<Weights> {
+        let held = memory.is_some();
         let weights: Weights = match memory {
             Some(memory) => self.hold(claim.tensor, memory)?,
-            None => {
-                let weights = self.named(claim.tensor, self.source.open(claim.tensor))?;
-                self.lock().not_held += 1;
-                Arc::from(weights)
-            }
+            None => Arc::from(self.named(claim.tensor, self.source.open(claim.tensor))?),
         };
         let mut state = self.lock();
         state.alive.insert(claim.tensor, Arc::downgrade(&weights));
-        if kept.is_some() {
+        state.not_held += u64::from(!held);
+        if self.resident.is_some() && self.order.contains(claim.tensor) {
             state.kept.push(Arc::clone(&weights));
         }
-        drop(state);
         Ok(weights)
     }
 
