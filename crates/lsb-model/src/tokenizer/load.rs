@@ -4,6 +4,7 @@ use super::encode::Frame;
 use super::files::{self, RULES};
 use super::guard::{MAX_DECODER_GROWTH, Pattern, growth, guarded};
 use super::model::{Vocabulary, read_model};
+use super::pieces::Pieces;
 use super::special::Special;
 use super::{FILE, Tokenizer, refuse};
 use crate::error::Result;
@@ -105,11 +106,12 @@ fn build(bytes: &[u8], special: Special) -> Result<Tokenizer> {
     backtracking(&document.pre_tokenizer, &mut patterns)?;
     let (model, mut vocabulary) = read_model(document.model.get())?;
     let mut inner = tokenizers::Tokenizer::new(model);
-    inner.with_normalizer(part::<NormalizerWrapper>("normalizer", document.normalizer)?);
-    inner.with_pre_tokenizer(part::<PreTokenizerWrapper>("pre_tokenizer", document.pre_tokenizer)?);
-    inner.with_post_processor(part::<PostProcessorWrapper>("post_processor", document.post_processor)?);
-    inner.with_decoder(part::<DecoderWrapper>("decoder", document.decoder)?);
-    add_tokens(&mut inner, document.added_tokens.unwrap_or_default(), &mut vocabulary)?;
+    inner.with_normalizer(part::<NormalizerWrapper>("normalizer", &document.normalizer)?);
+    inner.with_pre_tokenizer(part::<PreTokenizerWrapper>("pre_tokenizer", &document.pre_tokenizer)?);
+    inner.with_post_processor(part::<PostProcessorWrapper>("post_processor", &document.post_processor)?);
+    inner.with_decoder(part::<DecoderWrapper>("decoder", &document.decoder)?);
+    let added = add_tokens(&mut inner, document.added_tokens.unwrap_or_default(), &mut vocabulary)?;
+    let pieces = Pieces::of(&inner, &document.normalizer, &document.pre_tokenizer, &added);
 
     let id_of = |text: &Option<String>| text.as_deref().and_then(|text| inner.token_to_id(text));
     let bos = id_of(&special.bos).or(special.bos_id);
@@ -122,7 +124,7 @@ fn build(bytes: &[u8], special: Special) -> Result<Tokenizer> {
     stop_ids.sort_unstable();
     stop_ids.dedup();
     let max_tokens = document.truncation.map(|t| t.max_length);
-    Ok(Tokenizer { inner, growth, patterns, frame, max_tokens, vocabulary, bos, eos, stop_ids })
+    Ok(Tokenizer { inner, growth, patterns, pieces, frame, max_tokens, vocabulary, bos, eos, stop_ids })
 }
 
 /// Refuses parts that could blow up a text, and returns how many times longer a text may become.
@@ -173,9 +175,9 @@ fn backtracking(part: &Value, patterns: &mut Vec<Pattern>) -> Result<()> {
 }
 
 /// Parses one part; `null` is none.
-fn part<T: DeserializeOwned>(name: &str, value: Value) -> Result<Option<T>> {
+fn part<T: DeserializeOwned>(name: &str, value: &Value) -> Result<Option<T>> {
     let doing = format!("the {name} cannot be used");
-    guarded(&doing, || Ok(serde_json::from_value(value)?)).map_err(|e| refuse("T4", e.to_string()))
+    guarded(&doing, || Ok(Option::<T>::deserialize(value)?)).map_err(|e| refuse("T4", e.to_string()))
 }
 
 /// Adds the tokens that are matched before everything else, and makes sure that they get the ids they say.
@@ -183,7 +185,7 @@ fn add_tokens(
     inner: &mut tokenizers::Tokenizer,
     added: Vec<Added>,
     vocabulary: &mut Vocabulary,
-) -> Result<()> {
+) -> Result<Vec<AddedToken>> {
     use tokenizers::Model;
     let (tokens, ids): (Vec<_>, Vec<_>) = added.into_iter().map(|a| (a.token, a.id)).unzip();
     guarded("the added tokens cannot be used", || Ok(inner.add_tokens(&tokens)))
@@ -203,7 +205,7 @@ fn add_tokens(
             vocabulary.max_id = vocabulary.max_id.max(wanted);
         }
     }
-    Ok(())
+    Ok(tokens)
 }
 
 /// One side of the frame, after a flag of `tokenizer_config.json` said whether it is there.
