@@ -16,6 +16,9 @@ const MARK: u32 = u32::MAX;
 /// tokenizers crate takes for the end of the text.
 const MAX_BLANK: usize = 500_000;
 
+/// The longest text in bytes that is always encoded at once.
+const WHOLE: usize = 4096;
+
 /// The special tokens around a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -88,6 +91,16 @@ impl Tokenizer {
                 "the text has more than {MAX_BLANK} spaces or line ends in a row; shorten them"
             )));
         }
+        if let Some(pieces) = self.pieces.as_ref().filter(|_| text.len() > WHOLE)
+            && let Some(done) = pieces.encode(self, text, ids)
+        {
+            return done;
+        }
+        self.encode_whole(text, ids)
+    }
+
+    /// Appends the ids of `text` alone, all at once: about a hundred bytes of memory for each of the text.
+    pub(super) fn encode_whole(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let inner = &self.inner;
         let doing = "the text cannot be encoded";
         let mut pieces = guarded(doing, || {
@@ -108,7 +121,11 @@ impl Tokenizer {
     }
 
     /// Cuts `text` into words; expressions that backtrack are tried with limits first.
-    fn pre_tokenize(&self, part: &PreTokenizerWrapper, text: &mut PreTokenizedString) -> Result<()> {
+    pub(super) fn pre_tokenize(
+        &self,
+        part: &PreTokenizerWrapper,
+        text: &mut PreTokenizedString,
+    ) -> Result<()> {
         match part {
             PreTokenizerWrapper::Sequence(list) => {
                 return list.as_ref().iter().try_for_each(|inner| self.pre_tokenize(inner, text));

@@ -65,17 +65,33 @@ impl Pattern {
     /// # Errors
     /// [`Error::Text`] if a match takes too many steps, or all of them too long.
     pub(super) fn check(&self, text: &str) -> Result<()> {
+        self.cut(text, |_| Ok(()))
+    }
+
+    /// Hands the matches in `text` and what is between them to `piece`, in order; none of them is empty.
+    ///
+    /// # Errors
+    /// As [`Pattern::check`], and if `piece` fails.
+    pub(super) fn cut(&self, text: &str, mut piece: impl FnMut(&str) -> Result<()>) -> Result<()> {
         let limit = Duration::from_secs(20 + (text.len() as u64 >> 14));
         let start = Instant::now();
+        let mut from = 0;
         for (i, found) in self.regex.find_iter(text).enumerate() {
-            if let Err(e) = found {
-                return Err(self.refused(&e.to_string()));
+            let found = found.map_err(|e| self.refused(&e.to_string()))?;
+            for range in [from..found.start(), found.range()] {
+                if let Some(text) = text.get(range).filter(|text| !text.is_empty()) {
+                    piece(text)?;
+                }
             }
+            from = found.end();
             if i % 256 == 0 && start.elapsed() > limit {
                 return Err(self.refused(&format!("no end after {} seconds", limit.as_secs())));
             }
         }
-        Ok(())
+        match text.get(from..) {
+            Some(rest) if !rest.is_empty() => piece(rest),
+            _ => Ok(()),
+        }
     }
 
     fn refused(&self, why: &str) -> Error {

@@ -4,6 +4,7 @@ use super::encode::Frame;
 use super::files::{self, RULES};
 use super::guard::{MAX_DECODER_GROWTH, Pattern, growth, guarded};
 use super::model::{Vocabulary, read_model};
+use super::pieces::Pieces;
 use super::special::Special;
 use super::{FILE, Tokenizer, refuse};
 use crate::error::Result;
@@ -15,7 +16,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::path::Path;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::{AddedToken, DecoderWrapper, NormalizerWrapper, PostProcessorWrapper};
 
 /// The parts of `tokenizer.json`. The model is parsed on its own: through a general JSON value, as the
@@ -65,7 +65,7 @@ impl Tokenizer {
     /// Opens the tokenizer in a model or package folder, from a `tokenizer.json` of at most `max_bytes` bytes.
     ///
     /// # Errors
-    /// `T1` to `T9` of `docs/bad-inputs.md`: what is missing, damaged or hostile, and what to do about it.
+    /// `T1` to `T11` of `docs/bad-inputs.md`: what is missing, damaged or hostile, and what to do about it.
     pub fn open_limited(dir: &Path, max_bytes: u64) -> Result<Tokenizer> {
         let bytes = files::read(dir, FILE, max_bytes)?.ok_or_else(|| missing(dir))?;
         let special = Special::read(dir)?;
@@ -101,17 +101,17 @@ fn build(bytes: &[u8], special: Special) -> Result<Tokenizer> {
         }
     }
     let growth = check_parts(&document)?;
+    // Before the crate compiles them, which it does without limits.
+    let mut patterns = Vec::new();
+    backtracking(&document.pre_tokenizer, &mut patterns)?;
     let (model, mut vocabulary) = read_model(document.model.get())?;
     let mut inner = tokenizers::Tokenizer::new(model);
-    inner.with_normalizer(part::<NormalizerWrapper>("normalizer", document.normalizer)?);
-    inner.with_pre_tokenizer(part::<PreTokenizerWrapper>("pre_tokenizer", document.pre_tokenizer)?);
-    inner.with_post_processor(part::<PostProcessorWrapper>("post_processor", document.post_processor)?);
-    inner.with_decoder(part::<DecoderWrapper>("decoder", document.decoder)?);
-    let mut patterns = Vec::new();
-    if let Some(part) = inner.get_pre_tokenizer() {
-        backtracking(part, &mut patterns)?;
-    }
-    add_tokens(&mut inner, document.added_tokens.unwrap_or_default(), &mut vocabulary)?;
+    inner.with_normalizer(part::<NormalizerWrapper>("normalizer", &document.normalizer)?);
+    inner.with_pre_tokenizer(part::<PreTokenizerWrapper>("pre_tokenizer", &document.pre_tokenizer)?);
+    inner.with_post_processor(part::<PostProcessorWrapper>("post_processor", &document.post_processor)?);
+    inner.with_decoder(part::<DecoderWrapper>("decoder", &document.decoder)?);
+    let added = add_tokens(&mut inner, document.added_tokens.unwrap_or_default(), &mut vocabulary)?;
+    let pieces = Pieces::of(&inner, &document.normalizer, &document.pre_tokenizer, &added);
 
     let id_of = |text: &Option<String>| text.as_deref().and_then(|text| inner.token_to_id(text));
     let bos = id_of(&special.bos).or(special.bos_id);
@@ -124,7 +124,7 @@ fn build(bytes: &[u8], special: Special) -> Result<Tokenizer> {
     stop_ids.sort_unstable();
     stop_ids.dedup();
     let max_tokens = document.truncation.map(|t| t.max_length);
-    Ok(Tokenizer { inner, growth, patterns, frame, max_tokens, vocabulary, bos, eos, stop_ids })
+    Ok(Tokenizer { inner, growth, patterns, pieces, frame, max_tokens, vocabulary, bos, eos, stop_ids })
 }
 
 /// Refuses parts that could blow up a text, and returns how many times longer a text may become.
@@ -135,7 +135,7 @@ fn check_parts(document: &Document<'_>) -> Result<f64> {
     let decoder = growth(&document.decoder);
     if decoder > MAX_DECODER_GROWTH {
         let message = format!("the decoder can make a token {decoder:.0} times longer");
-        return Err(refuse("T9", message));
+        return Err(refuse("T11", message));
     }
     Ok(growth(&document.normalizer) * growth(&document.pre_tokenizer))
 }
@@ -159,33 +159,25 @@ fn linear(name: &str, part: &Value) -> Result<()> {
 }
 
 /// Collects the expressions of a pre-tokenizer that need backtracking.
-fn backtracking(part: &PreTokenizerWrapper, patterns: &mut Vec<Pattern>) -> Result<()> {
-    match part {
-        PreTokenizerWrapper::Sequence(list) => {
-            for inner in list.as_ref() {
-                backtracking(inner, patterns)?;
-            }
-        }
-        PreTokenizerWrapper::Split(split) => {
-            if let SplitPattern::Regex(text) = &split.pattern
-                && !Pattern::is_linear(text)
-            {
-                let message = || format!("the pattern \"{}\" is malformed or too large", escape(text));
-                patterns.push(Pattern::new(text).ok_or_else(|| refuse("T8", message()))?);
-            }
-        }
-        PreTokenizerWrapper::FixedLength(part) if part.length == 0 => {
-            return Err(refuse("T4", "the pre_tokenizer cuts a text into pieces of length 0".to_owned()));
-        }
-        _ => {}
+fn backtracking(part: &Value, patterns: &mut Vec<Pattern>) -> Result<()> {
+    for inner in part.get("pretokenizers").and_then(Value::as_array).into_iter().flatten() {
+        backtracking(inner, patterns)?;
+    }
+    if part.get("length").and_then(Value::as_u64) == Some(0) {
+        return Err(refuse("T4", "the pre_tokenizer cuts a text into pieces of length 0".to_owned()));
+    }
+    let pattern = part.get("pattern").and_then(|p| p.get("Regex")).and_then(Value::as_str);
+    if let Some(text) = pattern.filter(|p| !Pattern::is_linear(p)) {
+        let message = || format!("the pattern \"{}\" is malformed or too large", escape(text));
+        patterns.push(Pattern::new(text).ok_or_else(|| refuse("T8", message()))?);
     }
     Ok(())
 }
 
 /// Parses one part; `null` is none.
-fn part<T: DeserializeOwned>(name: &str, value: Value) -> Result<Option<T>> {
+fn part<T: DeserializeOwned>(name: &str, value: &Value) -> Result<Option<T>> {
     let doing = format!("the {name} cannot be used");
-    guarded(&doing, || Ok(serde_json::from_value(value)?)).map_err(|e| refuse("T4", e.to_string()))
+    guarded(&doing, || Ok(Option::<T>::deserialize(value)?)).map_err(|e| refuse("T4", e.to_string()))
 }
 
 /// Adds the tokens that are matched before everything else, and makes sure that they get the ids they say.
@@ -193,7 +185,7 @@ fn add_tokens(
     inner: &mut tokenizers::Tokenizer,
     added: Vec<Added>,
     vocabulary: &mut Vocabulary,
-) -> Result<()> {
+) -> Result<Vec<AddedToken>> {
     use tokenizers::Model;
     let (tokens, ids): (Vec<_>, Vec<_>) = added.into_iter().map(|a| (a.token, a.id)).unzip();
     guarded("the added tokens cannot be used", || Ok(inner.add_tokens(&tokens)))
@@ -213,7 +205,7 @@ fn add_tokens(
             vocabulary.max_id = vocabulary.max_id.max(wanted);
         }
     }
-    Ok(())
+    Ok(tokens)
 }
 
 /// One side of the frame, after a flag of `tokenizer_config.json` said whether it is there.

@@ -9,6 +9,7 @@ pub(crate) mod files;
 mod guard;
 mod load;
 mod model;
+mod pieces;
 pub(crate) mod special;
 mod stream;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use encode::Frame;
 use guard::{Pattern, guarded};
 use lsb_format::{Error, ErrorKind};
 use model::Vocabulary;
+use pieces::Pieces;
 
 const FILE: &str = "tokenizer.json";
 
@@ -32,6 +34,8 @@ pub struct Tokenizer {
     growth: f64,
     /// The expressions of the pre-tokenizer that backtrack.
     patterns: Vec<Pattern>,
+    /// How long texts are cut, where that changes nothing.
+    pieces: Option<Pieces>,
     /// Special tokens around a text.
     frame: Frame,
     max_tokens: Option<usize>,

@@ -228,3 +228,131 @@ fn stream_matches_every_decoder() {
         sequences(8, |at| drop(check_stream(&tokenizer, &at.iter().map(|i| n - 1 - i).collect::<Vec<_>>())));
     }
 }
+
+/// Texts of fragments that pre-tokenizers treat in different ways, the same every time.
+fn texts(mut check: impl FnMut(&str)) {
+    let fragments = [
+        "hi",
+        "h",
+        "i",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\t",
+        "'s",
+        "12345",
+        "x",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{212a}",
+        "汉字",
+        "▁",
+        " hi",
+        "!?",
+        "<s>",
+        "</s>",
+        "<|endoftext|>",
+        "\u{1f600}",
+        "\u{a0}",
+        "\r\n",
+        "It was",
+        "\u{ac00}\u{11a8}",
+    ];
+    let mut state = 9u64;
+    for length in (0..24).cycle().take(1500) {
+        let text: String = (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                fragments[(state >> 33) as usize % fragments.len()]
+            })
+            .collect();
+        check(&text);
+    }
+}
+
+/// Compares encoding in pieces with the crate's encoding of the whole, on texts short and long.
+#[track_caller]
+fn check_pieces(json: &str, expected: bool) {
+    let dir = folder(&[("tokenizer.json", json)]);
+    let tokenizer = Tokenizer::open(dir.path()).unwrap();
+    assert_eq!(tokenizer.pieces.is_some(), expected, "{json:.300}");
+    let Some(pieces) = &tokenizer.pieces else { return };
+    let whole = tokenizers::Tokenizer::from_file(dir.path().join("tokenizer.json")).unwrap();
+    let (mut done, mut all, mut joined) = (0, 0, String::new());
+    let mut check = |text: &str| {
+        let mut ids = Vec::new();
+        all += 1;
+        if let Some(result) = pieces.encode(&tokenizer, text, &mut ids) {
+            result.unwrap();
+            done += 1;
+            assert_eq!(ids, whole.encode(text, false).unwrap().get_ids(), "{text:?}");
+        }
+    };
+    texts(|text| {
+        check(text);
+        joined += text;
+    });
+    check(&joined.replace("<|endoftext|>", ""));
+    check(&joined.replace('<', ""));
+    assert!(done * 4 > all, "only {done} of {all} texts could be cut");
+}
+
+fn reflm_with(from: &str, to: &str) -> String {
+    let json = std::fs::read_to_string(reflm().join("tokenizer.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json = serde_json::to_string(&json).unwrap();
+    assert!(json.contains(from), "{from}");
+    json.replace(from, to)
+}
+
+#[test]
+fn pieces_of_words_give_the_ids_of_the_whole() {
+    let level = r#""pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}"#;
+    let order = |json: &str| {
+        // The file's fields in whatever order this build of serde_json keeps them.
+        let value: serde_json::Value = serde_json::from_str(&format!("{{{json}}}")).unwrap();
+        let text = serde_json::to_string(&value).unwrap();
+        text[1..text.len() - 1].to_owned()
+    };
+    check_pieces(&reflm_with(&order(level), level), true);
+    let regex = r#"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"#;
+    let split = format!(
+        r#""pre_tokenizer":{{"type":"Sequence","pretokenizers":[{{"type":"Split","pattern":{{"Regex":"{regex}"}},
+        "behavior":"Isolated","invert":false}},{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,
+        "use_regex":false}}]}}"#
+    );
+    let llama_3 = reflm_with(&order(level), &split);
+    check_pieces(&llama_3, true);
+    for form in ["NFC", "NFD", "NFKC", "NFKD"] {
+        let part = format!(r#""normalizer":{{"type":"{form}"}}"#);
+        check_pieces(&llama_3.replace("\"normalizer\":null", &part), true);
+    }
+    check_pieces(&llama_3.replace("\"Isolated\"", "\"MergedWithNext\""), false);
+    check_pieces(
+        &reflm_with(&order(level), &level.replace("\"add_prefix_space\":false", "\"add_prefix_space\":true")),
+        false,
+    );
+}
+
+#[test]
+fn pieces_of_marks_give_the_ids_of_the_whole() {
+    let plain = |json: String| json.replace("\"dropout\":0.5", "\"dropout\":null");
+    let llama = plain(bpe(&WORDS, LLAMA));
+    check_pieces(&llama, true);
+    let rest = |normalizer: &str, pre_tokenizer: &str| {
+        plain(bpe(&WORDS, &format!(r#""normalizer":{normalizer},"pre_tokenizer":{pre_tokenizer}"#)))
+    };
+    let replace = r#"{"type":"Replace","pattern":{"String":" "},"content":"▁"}"#;
+    check_pieces(&rest(replace, "null"), true);
+    let gemma = r#"{"type":"Split","pattern":{"String":" "},"behavior":"MergedWithPrevious","invert":false}"#;
+    check_pieces(&rest(replace, gemma), true);
+    for scheme in ["always", "first", "never"] {
+        let part =
+            format!(r#"{{"type":"Metaspace","replacement":"▁","prepend_scheme":"{scheme}","split":false}}"#);
+        check_pieces(&rest("null", &part), true);
+    }
+    // A token with a mark behind another character could join two pieces.
+    check_pieces(&plain(bpe(&[&WORDS[..], &["x▁"]].concat(), LLAMA)), false);
+    check_pieces(&llama.replace("\"<0x41>\"", "\"<0xZZ>\""), false);
+}
