@@ -4,13 +4,16 @@
 //! each tensor. Nothing here runs a model or reads its weights.
 
 mod architecture;
+pub mod chat;
 mod check;
 mod config;
 mod error;
 mod fields;
 mod role;
+pub mod sample;
 #[cfg(test)]
 mod tests;
+pub mod tokenizer;
 
 pub use architecture::Architecture;
 pub use check::ConfigCheck;
