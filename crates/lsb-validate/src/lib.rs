@@ -10,9 +10,12 @@
 mod compare;
 mod diff;
 pub mod feasibility;
+pub mod logits;
 mod metric;
+pub mod protocol;
 mod quality;
 mod targets;
+pub mod text;
 mod validator;
 mod verdict;
 
