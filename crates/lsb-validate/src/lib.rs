@@ -9,6 +9,7 @@
 
 mod compare;
 mod diff;
+pub mod evaluate;
 pub mod feasibility;
 pub mod logits;
 mod metric;
@@ -21,6 +22,7 @@ mod verdict;
 
 pub use compare::{Compare, Comparison, Outcome, Progress, TensorComparison, TensorSide};
 pub use diff::{DiffState, DiffSummary, TensorDiff, diff, summarize};
+pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use metric::{WeightError, size_measurements};
 pub use quality::{LayerFigures, QualityValidator, TensorFigures, WeightReport};
 pub use targets::{Bound, Limit, QualityTargets};

@@ -24,6 +24,7 @@ pub struct Batch<'m> {
     stream: ActivationStore,
     buffer: Vec<f32>,
     next: usize,
+    chunk_tokens: usize,
     rotary: Vec<Rotary>,
     /// Keys and values of the window that is being run, where windows are cut. All layers have the same shape.
     cache: Option<KvCache>,
@@ -42,7 +43,11 @@ pub(super) struct Chunk {
 }
 
 impl<'m> Batch<'m> {
-    pub(super) fn new(model: &'m ModelRunner, windows: &[Vec<u32>]) -> Result<Batch<'m>> {
+    pub(super) fn new(
+        model: &'m ModelRunner,
+        windows: &[Vec<u32>],
+        chunk_tokens: Option<usize>,
+    ) -> Result<Batch<'m>> {
         let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
         for window in windows {
             model.check_ids(window, window.len())?;
@@ -50,7 +55,7 @@ impl<'m> Batch<'m> {
         let causal = model.spec.attentions().all(|a| a.causal);
         // Where every token sees every other, a window cannot be cut.
         let least = if causal { 1 } else { longest };
-        let size = model.chunk_tokens(longest, false).max(least);
+        let size = chunk_tokens.unwrap_or_else(|| model.chunk_tokens(longest, false).max(least));
         let lengths: Vec<usize> = windows.iter().map(Vec::len).collect();
         let chunks = cut(&lengths, size);
         let (rotary, tables) = model.rotary(longest)?;
@@ -82,6 +87,7 @@ impl<'m> Batch<'m> {
             stream,
             buffer: Vec::new(),
             next: 0,
+            chunk_tokens: size,
             rotary,
             cache,
             _memory: [tables, memory],
@@ -147,6 +153,11 @@ impl<'m> Batch<'m> {
     /// The chunks, as ranges among all tokens.
     pub fn chunks(&self) -> Vec<Range<usize>> {
         self.chunks.iter().map(|c| c.tokens.clone()).collect()
+    }
+
+    /// Tokens that a chunk has at most.
+    pub fn chunk_tokens(&self) -> usize {
+        self.chunk_tokens
     }
 
     /// The residual stream of chunk `index`, [tokens, hidden], behind the blocks that were run.

@@ -144,7 +144,21 @@ impl ModelRunner {
     /// If an id is not in the vocabulary, a window is longer than learned positions allow, or the budget is too
     /// small.
     pub fn batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
-        Batch::new(self, windows)
+        Batch::new(self, windows, None)
+    }
+
+    /// The same with tokens cut into chunks like those of `other`, so that the two can be compared.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::batch`].
+    pub fn batch_like(&self, windows: &[Vec<u32>], other: &Batch<'_>) -> Result<Batch<'_>> {
+        Batch::new(self, windows, Some(other.chunk_tokens()))
+    }
+
+    /// Keeps every map that is used from now on in memory, where the budget allows, until the next block of a
+    /// [`Batch`] has ended: somebody else uses the maps of that block too.
+    pub fn keep_maps(&self) {
+        self.weights.keep();
     }
 
     /// One sequence of up to `capacity` tokens, to be run token by token.
