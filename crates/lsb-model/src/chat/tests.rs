@@ -195,11 +195,7 @@ fn templates_are_found_in_their_order() {
 fn broken_and_hostile_templates_end_in_an_error() {
     let error = open(&[("chat_template.jinja", "a\n{% if %}")]).unwrap_err().to_string();
     assert!(error.contains("[T10] chat_template.jinja") && error.contains("line 2"), "{error}");
-    let deep = format!(
-        "{}1{}",
-        "{{ (".repeat(1).as_str().to_owned() + &"(".repeat(100_000),
-        ")".repeat(100_001) + " }}"
-    );
+    let deep = format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000));
     assert!(open(&[("chat_template.jinja", &deep)]).is_err());
     let long = "x".repeat(MAX_TEMPLATE + 1);
     assert!(open(&[("chat_template.jinja", &long)]).unwrap_err().to_string().contains("[T10]"));

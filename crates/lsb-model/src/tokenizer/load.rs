@@ -51,7 +51,7 @@ struct Added {
 
 impl Tokenizer {
     /// The longest `tokenizer.json` that [`Tokenizer::open`] reads, in bytes. The largest published ones have 35
-    /// million; memory needed is about five times the file.
+    /// million; opening one takes about seven times its size in memory.
     pub const MAX_BYTES: u64 = 256 << 20;
 
     /// Opens the tokenizer in a model or package folder.
