@@ -24,9 +24,8 @@ fn tallies(c: &mut Criterion) {
     let targets = vec![17; TOKENS];
     let mut top = TopTally::new(targets.clone(), 64, VOCABULARY);
     a.iter().enumerate().for_each(|(i, tile)| top.observe(0..TOKENS, i * TILE, tile));
-    let Ok(rows) = top.finish() else { return };
-    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-    let Ok(one_thread) = one_thread else { return };
+    let rows = top.finish().expect("finite logits");
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread");
     let mut group = c.benchmark_group("logits");
     // Per logit, and per pair of logits for `pair`.
     group.throughput(Throughput::Elements((TOKENS * VOCABULARY) as u64)).sample_size(10);

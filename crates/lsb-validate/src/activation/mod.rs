@@ -1,9 +1,9 @@
 //! Outputs of two models side by side: how much of the signal each layer and each linear map keeps.
 
-use crate::metric::{WeightError, finite_or_null, infinite_if_null};
+use crate::metric::{WeightError, finite_or_null};
 use lsb_quant::Distortion;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Values summed by one task. Fixed, so that no sum depends on the number of threads.
 const RUN: usize = 1 << 16;
@@ -50,7 +50,7 @@ impl SignalTally {
 
 /// How far another model's activations `y` are from the original's `x`. No figure is ever NaN; in JSON an
 /// infinite one is `null`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SignalFigures {
     /// Values compared.
     pub values: u64,
@@ -58,19 +58,19 @@ pub struct SignalFigures {
     pub exact: bool,
     /// `10 log10(sum x² / sum (x-y)²)` in dB; infinite where exact, minus infinite where an activation is NaN
     /// or infinite, or all of `x` is zero and `y` is not.
-    #[serde(serialize_with = "finite_or_null", deserialize_with = "infinite_if_null")]
+    #[serde(serialize_with = "finite_or_null")]
     pub snr_db: f64,
     /// Pearson correlation over all values, -1 to 1; 1 where exact. `None` where one side is constant.
     pub correlation: Option<f64>,
     /// Cosine of the angle between `x` and `y`; 1 where exact. `None` where one side is zero.
     pub cosine: Option<f64>,
     /// `|x-y| / |x|` in Euclidean norms.
-    #[serde(serialize_with = "finite_or_null", deserialize_with = "infinite_if_null")]
+    #[serde(serialize_with = "finite_or_null")]
     pub relative_error: f64,
 }
 
 /// Figures of one named output.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NamedSignal {
     /// Name of the layer or linear map.
     pub name: String,
@@ -123,7 +123,7 @@ impl SignalTable {
 }
 
 /// Figures of all outputs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SignalReport {
     /// Mean of the correlations of those that have one, each output counted once.
     pub mean_correlation: Option<f64>,

@@ -135,10 +135,7 @@ fn a_model_against_its_own_reference_has_no_divergence() {
     let mut tally = ReferenceTally::new(&rows, 0, targets(3));
     tally.observe(0..3, 0, &original);
     for token in tally.finish() {
-        assert!(
-            token.kl < 1e-10 && token.top1 && token.top5 == 1.0,
-            "{token:?}"
-        );
+        assert!(token.kl < 1e-10 && token.top1 && token.top5 == 1.0, "{token:?}");
     }
     let mut broken = original.clone();
     broken[5] = f32::NAN;
