@@ -34,6 +34,17 @@ impl From<lsb_model::Error> for Failure {
     }
 }
 
+impl From<lsb_validate::evaluate::EvaluateError> for Failure {
+    fn from(e: lsb_validate::evaluate::EvaluateError) -> Self {
+        use lsb_validate::evaluate::EvaluateError;
+        match e {
+            EvaluateError::Model(e) => e.into(),
+            EvaluateError::Protocol(e) => Failure::usage(e.to_string()),
+            other => Failure::refused(other.to_string()),
+        }
+    }
+}
+
 impl Failure {
     /// A request that makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {

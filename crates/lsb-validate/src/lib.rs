@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activation;
 mod compare;
 mod diff;
 pub mod evaluate;

@@ -20,6 +20,8 @@ pub(crate) enum Unit {
     Bytes,
     /// Weights compared.
     Weights,
+    /// Steps of a known number.
+    Steps,
 }
 
 /// Shows how far the work is.
@@ -40,7 +42,7 @@ impl Progress {
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let template = match unit {
             Unit::Bytes => BYTES,
-            Unit::Weights => WEIGHTS,
+            Unit::Weights | Unit::Steps => WEIGHTS,
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

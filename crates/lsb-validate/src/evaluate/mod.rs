@@ -8,13 +8,12 @@ mod scored;
 #[cfg(test)]
 mod tests;
 
-pub use outputs::OutputError;
-
+use crate::activation::{SignalReport, SignalTable};
 use crate::logits::{LogitComparison, LogitTally, PairTally, PerplexityFigures};
 use crate::protocol::{Protocol, ProtocolError, ProtocolRecord, Window};
 use candle_core::Tensor;
 use lsb_model::{Batch, ModelRunner, NoTap};
-use outputs::{LayerOutputs, MapOutputs};
+use outputs::{MapOutputs, compare_streams};
 use scored::{Piece, Scored};
 use serde::Serialize;
 
@@ -52,9 +51,9 @@ pub struct Against {
     /// What their logits say.
     pub logits: LogitComparison,
     /// The residual stream behind each layer of the two, each with its own inputs: errors add up.
-    pub layers: Vec<OutputError>,
+    pub layers: SignalReport,
     /// Outputs of each linear map, given the original's inputs; empty where none were compared.
-    pub maps: Vec<OutputError>,
+    pub maps: SignalReport,
 }
 
 /// Why an evaluation failed.
@@ -161,7 +160,7 @@ fn beside(
     let mut first = original.batch(feeds)?;
     let mut second = model.batch_like(feeds, &first)?;
     let mut maps = MapOutputs::new(model, options.map_tokens);
-    let mut layers = LayerOutputs::default();
+    let mut layers = SignalTable::default();
     for index in 0..blocks {
         if options.map_tokens > 0 {
             model.keep_maps();
@@ -171,7 +170,7 @@ fn beside(
         let spec = &original.spec().blocks;
         let ends_layer = spec.get(index + 1).is_none_or(|next| next.layer != spec[index].layer);
         if ends_layer {
-            layers.compare(spec[index].layer, &mut first, &mut second)?;
+            compare_streams(&mut layers, spec[index].layer, &mut first, &mut second)?;
         }
         steps.done("layers");
     }
@@ -193,7 +192,7 @@ fn beside(
     }
     let sizes: Vec<usize> = windows.iter().map(|w| w.targets.len()).collect();
     let logits = LogitComparison::of(&tally.finish(), &sizes);
-    Ok(Against { logits, layers: layers.finish(), maps: maps.finish() })
+    Ok(Against { logits, layers: layers.report(), maps: maps.finish() })
 }
 
 /// Calls `f` with each piece and its hidden states behind the last norm.

@@ -7,6 +7,10 @@ use pulp::{Arch, Simd, WithSimd};
 /// Lanes summed side by side: two vectors of AVX2, one of AVX-512.
 const LANES: usize = 8;
 
+/// Exponentials made before they are added up. A loop of its own of this length compiles to whole vectors; one
+/// that also sums does not.
+const GROUP: usize = 64;
+
 /// Exponents are clamped here: what is smaller than `e^-700` counts as `e^-700`, which no sum can see.
 const LEAST: f64 = -700.0;
 
@@ -32,6 +36,16 @@ pub(super) fn exp(x: f64) -> f64 {
         e = e * r + c;
     }
     f64::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 52))
+}
+
+/// Adds a group to the lanes, in order.
+#[inline(always)]
+fn add(sums: &mut [f64; LANES], group: &[f64; GROUP]) {
+    for lanes in group.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            sums[i] += lanes[i];
+        }
+    }
 }
 
 /// What is known of a run before it is summed.
@@ -85,15 +99,16 @@ impl WithSimd for SumExp<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> f64 {
         let shift = f64::from(self.shift);
-        let mut sums = [0.0f64; LANES];
-        let (chunks, rest) = self.values.as_chunks::<LANES>();
-        for chunk in chunks {
-            for i in 0..LANES {
-                sums[i] += exp(f64::from(chunk[i]) - shift);
+        let (mut sums, mut e) = ([0.0f64; LANES], [0.0f64; GROUP]);
+        let (groups, rest) = self.values.as_chunks::<GROUP>();
+        for group in groups {
+            for i in 0..GROUP {
+                e[i] = exp(f64::from(group[i]) - shift);
             }
+            add(&mut sums, &e);
         }
         for (i, &v) in rest.iter().enumerate() {
-            sums[i] += exp(f64::from(v) - shift);
+            sums[i % LANES] += exp(f64::from(v) - shift);
         }
         sums.iter().sum()
     }
@@ -125,18 +140,22 @@ impl WithSimd for PairExp<'_> {
     fn with_simd<S: Simd>(self, _: S) -> ExpSums {
         let (shift_a, shift_b) = (f64::from(self.shift_a), f64::from(self.shift_b));
         let (mut a, mut b, mut cross) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
-        let (a_chunks, a_rest) = self.a.as_chunks::<LANES>();
-        let (b_chunks, b_rest) = self.b.as_chunks::<LANES>();
-        for (p, q) in a_chunks.iter().zip(b_chunks) {
-            for i in 0..LANES {
+        let (mut e_a, mut e_b, mut e_cross) = ([0.0f64; GROUP], [0.0f64; GROUP], [0.0f64; GROUP]);
+        let (a_groups, a_rest) = self.a.as_chunks::<GROUP>();
+        let (b_groups, b_rest) = self.b.as_chunks::<GROUP>();
+        for (p, q) in a_groups.iter().zip(b_groups) {
+            for i in 0..GROUP {
                 let (x, y) = (f64::from(p[i]) - shift_a, f64::from(q[i]) - shift_b);
-                let e = exp(x);
-                a[i] += e;
-                b[i] += exp(y);
-                cross[i] += e * (x - y);
+                e_a[i] = exp(x);
+                e_b[i] = exp(y);
+                e_cross[i] = e_a[i] * (x - y);
             }
+            add(&mut a, &e_a);
+            add(&mut b, &e_b);
+            add(&mut cross, &e_cross);
         }
         for (i, (&p, &q)) in a_rest.iter().zip(b_rest).enumerate() {
+            let i = i % LANES;
             let (x, y) = (f64::from(p) - shift_a, f64::from(q) - shift_b);
             let e = exp(x);
             a[i] += e;

@@ -3,12 +3,13 @@
 //! Full logits of a text never exist: at 128 000 ids, a thousand tokens are half a gigabyte. The tallies here
 //! take them in tile by tile as the output head makes them, in one pass, and keep some hundred bytes per
 //! token. [`LogitTally`] watches one model, [`PairTally`] two side by side; [`PerplexityFigures`] and
-//! [`LogitComparison`] sum their tokens up.
+//! [`LogitComparison`] sum their tokens up. A [`Reference`] stands for an original that need not run again.
 
 mod figures;
 mod kernel;
 mod online;
 mod pair;
+mod reference;
 mod statistics;
 mod tally;
 mod tile;
@@ -16,6 +17,10 @@ mod top;
 
 pub use figures::{LogitComparison, PerplexityFigures};
 pub use pair::{PairTally, TokenComparison};
+pub use reference::{
+    DEFAULT_TOP, MAX_TOP, Reference, ReferenceHeader, ReferenceRow, ReferenceRows, ReferenceTally,
+    ReferenceWriter, TopTally,
+};
 pub use tally::{LogitTally, TokenFigures};
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ impl Best<'_> {
             return;
         }
         for (group, values) in logits.chunks(GROUP).enumerate() {
-            let max = values.iter().fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m });
-            if !self.reaches(max) {
+            let Some(&least) = self.values.last() else { return };
+            // Without an early exit: this is a vector comparison, and nearly always all there is to do.
+            if !values.iter().fold(false, |any, &value| any | (value >= least)) {
                 continue;
             }
             for (i, &value) in values.iter().enumerate() {

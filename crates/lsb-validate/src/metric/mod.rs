@@ -13,7 +13,7 @@ pub(crate) fn finite_or_null<S: Serializer>(value: &f64, serializer: S) -> Resul
     if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_none() }
 }
 
-/// The way back, for figures that have no bound but an upper one.
+/// The way back, for figures that can be infinite upwards only.
 pub(crate) fn infinite_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }

@@ -1,0 +1,69 @@
+//! `lsb eval`
+
+use super::running::Running;
+use super::text::TextOptions;
+use crate::Common;
+use crate::exit::Outcome;
+use crate::render::evaluation;
+use crate::render::progress::{Progress, Unit};
+use crate::render::{print, print_json};
+use lsb_validate::evaluate::EvaluateOptions;
+use lsb_validate::evaluate;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Measure how well a model or a package predicts a text
+///
+/// With --against, the original goes through the text beside it, a block of each at a time: no logits are stored,
+/// and both together stay inside the memory that is allowed. The figures come with the protocol that produced
+/// them; figures of different protocols do not compare.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  lsb eval out/llama --text eval.txt --against models/llama\n  \
+    lsb eval out/llama --text wiki.test.raw --protocol llama.cpp --json")]
+pub(crate) struct Args {
+    /// Model or package
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// The original, to be run beside it
+    #[arg(long, value_name = "MODEL")]
+    against: Option<PathBuf>,
+
+    /// Tokens for which the outputs of each linear map are compared with --against; 0 compares none
+    #[arg(long, value_name = "N", default_value_t = 2048, requires = "against")]
+    map_tokens: usize,
+
+    /// List every layer and every linear map
+    #[arg(long)]
+    full: bool,
+
+    #[command(flatten)]
+    text: TextOptions,
+    #[command(flatten)]
+    running: Running,
+}
+
+pub(crate) fn run(args: &Args, common: Common) -> Outcome {
+    let start = Instant::now();
+    let budget = args.running.begin()?;
+    let text = args.text.read(&args.path)?;
+    // The original first: of the two it needs more memory.
+    let original = args.against.as_ref().map(|path| args.running.open(path, &budget)).transpose()?;
+    let model = args.running.open(&args.path, &budget)?;
+    let protocol = args.text.protocol(&text, model.spec().context)?;
+    let progress = Progress::new(common, Unit::Steps);
+    let options = EvaluateOptions { map_tokens: args.map_tokens };
+    let found = evaluate(&model, original.as_ref(), text.tokens(), &protocol, options, &mut |p| {
+        progress.set(p.done, p.total, p.what);
+    });
+    progress.finish();
+    let found = found?;
+    let mut read = model.figures().bytes_read;
+    read += original.map_or(0, |o| o.figures().bytes_read);
+    let cost = evaluation::Cost { seconds: start.elapsed().as_secs_f64(), bytes_read: read };
+    if common.json {
+        print_json(&evaluation::json(&found, &cost))
+    } else {
+        print(&evaluation::text(&found, &cost, args.full))
+    }
+}
