@@ -45,6 +45,16 @@ impl From<lsb_validate::evaluate::EvaluateError> for Failure {
     }
 }
 
+impl From<lsb_validate::BenchmarkError> for Failure {
+    fn from(e: lsb_validate::BenchmarkError) -> Self {
+        match e {
+            lsb_validate::BenchmarkError::Stream(e) => e.into(),
+            lsb_validate::BenchmarkError::Evaluate(e) => e.into(),
+            other => Failure::refused(other.to_string()),
+        }
+    }
+}
+
 impl Failure {
     /// A request that makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {

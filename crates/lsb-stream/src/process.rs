@@ -5,6 +5,13 @@ pub fn peak_rss_bytes() -> u64 {
     proc_status("VmHWM:")
 }
 
+/// Starts the peak again from what is resident now, where the operating system can (Linux). Elsewhere the peak of
+/// the whole process stays.
+pub fn reset_peak_rss() {
+    // Refused in some containers; the peak is then too large, never too small.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// A field of `/proc/self/status`, which counts in units of 1024 bytes.
 fn proc_status(field: &str) -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };

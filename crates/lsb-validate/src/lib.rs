@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activation;
+pub mod benchmark;
 mod compare;
 mod diff;
 pub mod evaluate;
@@ -21,6 +22,7 @@ pub mod text;
 mod validator;
 mod verdict;
 
+pub use benchmark::{BenchmarkError, BenchmarkReport, BenchmarkRow, CompressionBenchmark, Metric};
 pub use compare::{Compare, Comparison, Outcome, Progress, TensorComparison, TensorSide};
 pub use diff::{DiffState, DiffSummary, TensorDiff, diff, summarize};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};

@@ -40,8 +40,10 @@ fn finite(x: f64) -> Value {
 
 pub(crate) fn text(found: &Evaluation, cost: &Cost, full: bool) -> String {
     let figures = &found.perplexity;
-    let mut out =
-        format!("perplexity {:.4} +- {:.4}, nll {:.5}\n", figures.perplexity, figures.standard_error, figures.nll);
+    let mut out = format!(
+        "perplexity {:.4} +- {:.4}, nll {:.5}\n",
+        figures.perplexity, figures.standard_error, figures.nll
+    );
     if let Some(against) = &found.against {
         out += &beside(against);
         if full {
@@ -83,14 +85,19 @@ fn beside(against: &Against) -> String {
         "KL divergence mean {:.5} +- {:.5}, median {:.5}, 99 % {:.4} nats\n",
         logits.kl_mean, logits.kl_mean_se, logits.kl_median, logits.kl_p99
     );
-    out += &format!("same most likely token {:.2} %, of the five most likely {:.2} %\n", 100.0 * logits.top1, 100.0 * logits.top5);
+    out += &format!(
+        "same most likely token {:.2} %, of the five most likely {:.2} %\n",
+        100.0 * logits.top1,
+        100.0 * logits.top5
+    );
     if let (Some(correlation), Some(cosine)) = (logits.logit_correlation, logits.logit_cosine) {
         out += &format!("logits: correlation {correlation:.5}, cosine {cosine:.5}\n");
     }
     for (what, report) in [("layers", &against.layers), ("linear maps", &against.maps)] {
         if let (Some(mean), Some(worst)) = (report.mean_correlation, &report.worst) {
             let snr = report.worst_snr_db.map_or(String::new(), |snr| format!(" with {}", decibel(snr)));
-            out += &format!("outputs of {what}: mean correlation {mean:.5}; worst is {}{snr}\n", escape(worst));
+            out +=
+                &format!("outputs of {what}: mean correlation {mean:.5}; worst is {}{snr}\n", escape(worst));
         }
     }
     out

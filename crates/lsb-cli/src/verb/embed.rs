@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let budget = args.running.begin()?;
     let tokenizer = Tokenizer::open(&args.path)?;
     let pooling = Pooling::open(&args.path)?;
-    let model = args.running.open(&args.path, &budget)?;
+    let model = args.running.open(&args.path, &budget, 1)?;
     if model.logits() > 0 {
         let what = model.config().architecture.name();
         return Err(Failure::usage(format!("{what} is no encoder; `lsb embed` is for models such as bert")));

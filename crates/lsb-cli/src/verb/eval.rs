@@ -7,8 +7,8 @@ use crate::exit::Outcome;
 use crate::render::evaluation;
 use crate::render::progress::{Progress, Unit};
 use crate::render::{print, print_json};
-use lsb_validate::evaluate::EvaluateOptions;
 use lsb_validate::evaluate;
+use lsb_validate::evaluate::EvaluateOptions;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -48,8 +48,10 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let budget = args.running.begin()?;
     let text = args.text.read(&args.path)?;
     // The original first: of the two it needs more memory.
-    let original = args.against.as_ref().map(|path| args.running.open(path, &budget)).transpose()?;
-    let model = args.running.open(&args.path, &budget)?;
+    let models = 1 + u64::from(args.against.is_some());
+    let open = |path: &PathBuf| args.running.open(path, &budget, models);
+    let original = args.against.as_ref().map(open).transpose()?;
+    let model = open(&args.path)?;
     let protocol = args.text.protocol(&text, model.spec().context)?;
     let progress = Progress::new(common, Unit::Steps);
     let options = EvaluateOptions { map_tokens: args.map_tokens };

@@ -1,5 +1,6 @@
 //! One file per verb: arguments with their help, then `run`.
 
+pub(crate) mod bench;
 pub(crate) mod codecs;
 pub(crate) mod compress;
 pub(crate) mod decompress;

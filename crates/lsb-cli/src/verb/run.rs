@@ -140,7 +140,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let budget = args.running.begin()?;
     let tokenizer = Tokenizer::open(&args.path)?;
     let template = if args.chat { Some(template(args)?) } else { None };
-    let model = args.running.open(&args.path, &budget)?;
+    let model = args.running.open(&args.path, &budget, 1)?;
     tokenizer.check_ids(model.spec().vocab as u64)?;
     let interrupted = interrupt_flag()?;
     match (template, &args.prompt) {
@@ -230,7 +230,11 @@ fn summary(generated: &Generated) -> String {
         generated.seconds_first_token
     );
     if let (Some(seconds), Some(read)) = (generated.seconds_per_token, generated.bytes_read_per_token) {
-        out += &format!(", then {seconds:.3} s and {} read for each", bytes(read));
+        let waited = generated.seconds_waited_per_token.unwrap_or_default();
+        out += &format!(
+            ", then {seconds:.3} s ({waited:.3} s of it waiting for weights) and {} read for each",
+            bytes(read)
+        );
     }
     out + &format!("; peak memory {}", bytes(peak_rss_bytes()))
 }
@@ -266,7 +270,9 @@ fn chat(
         let ids = tokenizer.encode(&template.render(&messages, true)?, false)?;
         let room = context.saturating_sub(ids.len());
         if room == 0 {
-            return Err(Failure::refused(format!("the talk has filled its {context} tokens; --context takes more")));
+            return Err(Failure::refused(format!(
+                "the talk has filled its {context} tokens; --context takes more"
+            )));
         }
         let options = GenerateOptions { max_new_tokens: options.max_new_tokens.min(room), ..options.clone() };
         let answer = generator.generate(&ids, &options, interrupted, show)?;

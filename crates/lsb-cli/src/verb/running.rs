@@ -64,8 +64,9 @@ impl Running {
         Ok(Budget::for_process(self.target_ram_mb))
     }
 
-    pub(crate) fn options(&self) -> RunOptions {
+    fn options(&self, models: u64, budget: &Budget) -> RunOptions {
         RunOptions {
+            activation_bytes: Some(budget.limit() / (2 * models)),
             max_layers_in_ram: self.max_layers_in_ram,
             prefetch: self.prefetch_enabled,
             caching: self.caching_enabled,
@@ -74,8 +75,8 @@ impl Running {
         }
     }
 
-    /// The model or package at `path`.
-    pub(crate) fn open(&self, path: &Path, budget: &Budget) -> Result<ModelRunner, Failure> {
-        Ok(ModelRunner::open(path, &Registry::standard(), budget, &self.options())?)
+    /// The model or package at `path`, one of `models` that share the budget.
+    pub(crate) fn open(&self, path: &Path, budget: &Budget, models: u64) -> Result<ModelRunner, Failure> {
+        Ok(ModelRunner::open(path, &Registry::standard(), budget, &self.options(models, budget))?)
     }
 }

@@ -88,7 +88,11 @@ pub(crate) fn read(file: &Path, folder: &Path) -> Result<ReadText, Failure> {
 }
 
 impl Cut {
-    pub(crate) fn protocol(&self, tokenizer: &Tokenizer, context: Option<usize>) -> Result<Protocol, Failure> {
+    pub(crate) fn protocol(
+        &self,
+        tokenizer: &Tokenizer,
+        context: Option<usize>,
+    ) -> Result<Protocol, Failure> {
         let bos = tokenizer.bos();
         let mut protocol = match self.protocol {
             Convention::Default => Protocol::for_context(context.unwrap_or(usize::MAX)),

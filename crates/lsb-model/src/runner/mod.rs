@@ -13,6 +13,7 @@ pub use head::{Head, HeadTile};
 pub use session::Session;
 
 use crate::block::Rotary;
+use crate::cache::CacheType;
 use crate::spec::{MapSpec, ModelSpec};
 use crate::weights::Weights;
 use crate::{ModelConfig, Result};
@@ -33,9 +34,9 @@ pub struct RunOptions {
     /// Keep weights in memory from pass to pass where the budget holds all of them.
     pub caching: bool,
     /// Tokens that go through a block at once; more of them use each decoded weight more often and take more
-    /// memory. Halved until half of the memory for activations is enough.
+    /// memory. Halved until the memory for activations is enough.
     pub chunk_tokens: usize,
-    /// Bytes of the budget that are set aside for activations; `None` means a third of it. What does not fit there
+    /// Bytes of the budget that are set aside for activations; `None` means half of it. What does not fit there
     /// takes what weights leave, or goes to a file.
     pub activation_bytes: Option<u64>,
     /// Where activations go that do not fit the budget; `None` means the system's temporary directory.
@@ -104,7 +105,7 @@ impl ModelRunner {
             prefetch: options.prefetch,
             caching: options.caching,
         };
-        let bytes = options.activation_bytes.unwrap_or(budget.limit() / 3);
+        let bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
         let set_aside = budget.reserve(bytes, "activations")?;
         let weights = Weights::new(&spec, source, budget, stream)?;
         Ok(ModelRunner {
@@ -165,7 +166,7 @@ impl ModelRunner {
     ///
     /// # Errors
     /// If the budget does not hold its keys and values.
-    pub fn session(&self, capacity: usize, cache: crate::CacheType) -> Result<Session<'_>> {
+    pub fn session(&self, capacity: usize, cache: CacheType) -> Result<Session<'_>> {
         Session::new(self, capacity, cache)
     }
 
@@ -183,11 +184,17 @@ impl ModelRunner {
     }
 
     /// Tokens per chunk, where sequences are up to `length` tokens long.
-    fn chunk_tokens(&self, length: usize, copied: bool) -> usize {
+    fn chunk_tokens(&self, length: usize, cache: CacheType) -> usize {
+        let limit = self.activations.limit();
+        let attention = self.spec.attentions().next();
+        let kept = attention.map_or(0, |a| CacheType::F32.bytes(a.kv_heads, a.head_dim, length));
+        let needed = |tokens: usize| {
+            // Keys and values of a window that is cut are kept beside it.
+            let kept = if tokens < length { kept } else { 0 };
+            memory::workspace(&self.spec, tokens.min(length), length, cache != CacheType::F32) + kept
+        };
         let mut tokens = self.options.chunk_tokens.max(1);
-        while tokens > 16
-            && memory::workspace(&self.spec, tokens, length, copied) > self.activations.limit() / 2
-        {
+        while tokens > 16 && needed(tokens) > limit {
             tokens /= 2;
         }
         tokens

@@ -33,7 +33,7 @@ impl<'m> Session<'m> {
         let attentions = || model.spec.attentions();
         let kept: u64 = attentions().map(|a| kind.bytes(a.kv_heads, a.head_dim, capacity)).sum();
         let copied = kind != CacheType::F32;
-        let chunk = model.chunk_tokens(capacity, copied).min(capacity.max(1));
+        let chunk = model.chunk_tokens(capacity, kind).min(capacity.max(1));
         let stream = 4 * (capacity * model.spec.hidden) as u64;
         let (rotary, tables) = model.rotary(capacity)?;
         let work = workspace(&model.spec, chunk, capacity, copied) + stream;
