@@ -12,6 +12,7 @@ pub mod rtn;
 mod signs;
 mod sums;
 pub mod ternary;
+pub mod trellis;
 
 use crate::{CodecEntry, Error, MatrixInfo, Result};
 

@@ -1,0 +1,6 @@
+//! `trellis`
+mod machine;
+mod number;
+mod search;
+#[cfg(test)]
+mod experiment;
