@@ -26,5 +26,5 @@ pub use quantizer::{
 };
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;
-pub use statistics::{Needs, OutlierSelection, Statistics, Surveyor};
+pub use statistics::{Magnitudes, Needs, OutlierSelection, Statistics, Surveyor};
 pub use weights::{from_f32_into, to_f32, to_f32_into};

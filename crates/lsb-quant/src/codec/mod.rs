@@ -25,6 +25,7 @@ pub(crate) fn all() -> Vec<CodecEntry> {
         residual_binary::entry(),
         ternary::entry(),
         rtn::entry(),
+        trellis::entry(),
     ]
 }
 

@@ -1,0 +1,236 @@
+//! How likely each level is in a class: a curve over magnitudes, stored in a few bytes.
+//!
+//! The curve holds, for each magnitude, minus the logarithm of the probability of a level of that magnitude among the
+//! levels of its set, in eighths of a bit. Positive and negative levels are equally likely. It is smooth, so what is
+//! stored are its second differences. Levels beyond the curve are escapes.
+
+use super::number::{exp2, log2};
+use super::search::{REACH, RateTable};
+use crate::codec::bitstream::BitReader;
+use lsb_format::entropy::{Table, fold, unfold};
+use lsb_format::{Error, Result};
+
+/// The most magnitudes of a curve: symbols are bytes, and two of them are escapes.
+pub(super) const MAX_MAGNITUDES: usize = 253;
+
+/// Symbol of level `2 k + set` with `k = 0`.
+const CENTER: i32 = 128;
+/// Eighths of a bit of the least likely level that is told apart.
+const LONGEST: u32 = 127;
+/// What a level costs, in bits, where nothing of the kind was seen before.
+const UNSEEN_BITS: f64 = 18.0;
+
+/// One class: probabilities of its levels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Eighths of a bit by magnitude.
+    curve: Vec<u8>,
+    /// Eighths of a bit of each escape, where there are any.
+    escape: Option<u8>,
+}
+
+/// What a level is coded as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coded {
+    /// A symbol says it all.
+    Symbol(u8),
+    /// A symbol that says "elsewhere", and which level it is, counted from the end of the curve.
+    Escape(u8, u32),
+}
+
+/// 0 where a level is even, 1 where it is odd.
+#[inline(always)]
+pub(super) fn set_of(level: i32) -> usize {
+    (level & 1) as usize
+}
+
+impl Shape {
+    /// The shape that suits levels whose magnitudes occur `counts[m]` times.
+    pub(super) fn of_counts(counts: &[f64]) -> Shape {
+        let totals = [0, 1].map(|set| counts.iter().skip(set).step_by(2).sum::<f64>());
+        let total = totals[0] + totals[1];
+        // The end of the tail costs more in the table than as escapes.
+        let (mut n, mut beyond) = (counts.len(), 0.0);
+        while n > 0 && (n > MAX_MAGNITUDES || beyond + counts[n - 1] <= total / 16384.0) {
+            n -= 1;
+            beyond += counts[n];
+        }
+        let bits = |count: f64, total: f64| {
+            let share = (count / total.max(1e-9)).clamp(1e-9, 1.0);
+            ((-8.0 * log2(share) + 0.5) as u32).min(LONGEST) as u8
+        };
+        let level = |m: usize| if m == 0 { counts[0] } else { 0.5 * counts[m] };
+        // A magnitude that happens to be missing is nearly as likely as one that occurs once.
+        let curve = (0..n).map(|m| bits(level(m) + 0.25, totals[m % 2] + 0.25)).collect();
+        let escape = (beyond > 0.0).then(|| bits(0.5 * beyond, total));
+        Shape { curve, escape }
+    }
+
+    /// The shape of Gaussian samples with this standard deviation, in steps.
+    pub(super) fn gaussian(deviation: f64) -> Shape {
+        let deviation = deviation.max(0.02);
+        let density = |x: f64| exp2(-0.5 * std::f64::consts::LOG2_E * (x / deviation) * (x / deviation));
+        // A level takes what is nearer to it than to its neighbours in the set, which are two steps away.
+        const POINTS: usize = 16;
+        let mass = |m: usize| -> f64 {
+            let at = |i: usize| m as f64 - 1.0 + (2 * i + 1) as f64 / POINTS as f64;
+            (0..POINTS).map(|i| density(at(i))).sum::<f64>() * if m == 0 { 1.0 } else { 2.0 }
+        };
+        let counts: Vec<f64> = (0..=REACH as usize).map(mass).collect();
+        let total: f64 = counts.iter().sum();
+        let scale = 1e6 / total.max(1e-300);
+        Shape::of_counts(&counts.iter().map(|c| c * scale).collect::<Vec<_>>())
+    }
+
+    /// What every level costs, times `lambda`.
+    pub(super) fn rates(&self, lambda: f64) -> RateTable {
+        let escape = self.escape.map_or(UNSEEN_BITS, |e| f64::from(e) / 8.0);
+        RateTable::new(|level| {
+            let bits = match self.curve.get(level.unsigned_abs() as usize) {
+                Some(&bits) => f64::from(bits) / 8.0,
+                None => {
+                    let steps = self.steps_beyond(level);
+                    escape + f64::from(2 * (steps + 1).ilog2() + 1)
+                }
+            };
+            (lambda * bits) as f32
+        })
+    }
+
+    /// Bits that levels with these magnitudes take, about.
+    pub(super) fn cost(&self, counts: &[f64]) -> f64 {
+        let escape = self.escape.map_or(UNSEEN_BITS, |e| f64::from(e) / 8.0 + 3.0);
+        let bits = |m: usize| self.curve.get(m).map_or(escape, |&b| f64::from(b) / 8.0);
+        counts.iter().enumerate().map(|(m, c)| c * bits(m)).sum()
+    }
+
+    /// The frequency tables of the even and the odd levels.
+    pub(super) fn tables(&self) -> [Table; 2] {
+        [0, 1].map(|set| {
+            let mut counts = [0; 256];
+            for (symbol, count) in counts.iter_mut().enumerate().skip(2) {
+                let level = 2 * (symbol as i32 - CENTER) + set;
+                *count = self.curve.get(level.unsigned_abs() as usize).map_or(0, |&bits| weight(bits));
+            }
+            if let Some(bits) = self.escape {
+                counts[..2].fill(weight(bits));
+            }
+            Table::from_counts(&counts).unwrap_or_else(null_table)
+        })
+    }
+
+    /// How a level is coded.
+    pub(super) fn code(&self, level: i32) -> Coded {
+        let k = (level - set_of(level) as i32) >> 1;
+        if (level.unsigned_abs() as usize) < self.curve.len() {
+            return Coded::Symbol((k + CENTER) as u8);
+        }
+        Coded::Escape((k & 1) as u8, self.steps_beyond(level))
+    }
+
+    /// The level that an escape stands for; `symbol` is 0 or 1.
+    pub(super) fn escaped(&self, set: usize, symbol: u8, steps: u32) -> i32 {
+        let subset = 2 * i32::from(symbol) + set as i32;
+        let first = self.first_beyond(subset, steps & 1 == 1);
+        let away = (steps >> 1).min(1 << 26) as i32;
+        if steps & 1 == 1 { first - 4 * away } else { first + 4 * away }
+    }
+
+    /// The level of a subset that is the first beyond the curve.
+    fn first_beyond(&self, subset: i32, negative: bool) -> i32 {
+        let end = self.curve.len() as i32;
+        if negative {
+            // An empty curve must not name zero twice.
+            let end = end.max(1);
+            -end - (-end - subset).rem_euclid(4)
+        } else {
+            end + (subset - end).rem_euclid(4)
+        }
+    }
+
+    fn steps_beyond(&self, level: i32) -> u32 {
+        let first = self.first_beyond(level.rem_euclid(4), level < 0);
+        ((level - first).unsigned_abs() / 4) << 1 | u32::from(level < 0)
+    }
+
+    /// Integers that say it all, for a Rice code.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        let mut out = vec![self.curve.len() as u32, self.escape.map_or(0, |e| u32::from(e) + 1)];
+        let at = |m: usize| i32::from(self.curve[m]);
+        out.extend((0..self.curve.len()).map(|m| match m {
+            0 => fold(at(0)),
+            1 => fold(at(1) - at(0)),
+            _ => fold(at(m) - 2 * at(m - 1) + at(m - 2)),
+        }));
+        out
+    }
+
+    /// Reads what [`Shape::numbers`] gave, from a Rice code of `low` bits.
+    ///
+    /// # Errors
+    /// If a number is out of range.
+    pub(super) fn read(reader: &mut BitReader<'_>, low: u32) -> crate::Result<Shape> {
+        let n = reader.rice(low, MAX_MAGNITUDES as u32)?;
+        let escape = reader.rice(low, LONGEST + 1)?;
+        let mut curve: Vec<u8> = Vec::with_capacity(n as usize);
+        for m in 0..n as usize {
+            let at = |i: usize| i32::from(curve[i]);
+            let expected = match m {
+                0 => 0,
+                1 => at(0),
+                _ => 2 * at(m - 1) - at(m - 2),
+            };
+            let bits = expected + unfold(reader.rice(low, 8 * LONGEST)?);
+            let bits = u8::try_from(bits).ok().filter(|&b| u32::from(b) <= LONGEST);
+            curve.push(bits.ok_or_else(|| out_of_range("a probability"))?);
+        }
+        let escape = escape.checked_sub(1).map(|e| e as u8);
+        Ok(Shape { curve, escape })
+    }
+}
+
+fn out_of_range(what: &str) -> Error {
+    Error::corruption("P57", format!("trellis levels: {what} out of range"))
+}
+
+/// Checks that an escape stands for a level that can be.
+///
+/// # Errors
+/// If it lies further out than any encoder goes.
+pub(super) fn check_steps(steps: u32) -> Result<()> {
+    if steps >> 1 < 1 << 26 { Ok(()) } else { Err(out_of_range("an escape")) }
+}
+
+/// The level a symbol above 1 stands for.
+#[inline(always)]
+pub(super) fn level_of(set: usize, symbol: u8) -> i32 {
+    2 * (i32::from(symbol) - CENTER) + set as i32
+}
+
+/// The table of what needs no bits: one symbol, [`NULL_SYMBOL`].
+pub(super) fn null_table() -> Table {
+    let mut counts = [0; 256];
+    counts[usize::from(NULL_SYMBOL)] = 1;
+    match Table::from_counts(&counts) {
+        Some(table) => table,
+        None => unreachable!("a count is above zero"),
+    }
+}
+
+/// The symbol of samples that are none.
+pub(super) const NULL_SYMBOL: u8 = CENTER as u8;
+
+/// `2^(40 - bits / 8)`, rounded down.
+fn weight(bits: u8) -> u64 {
+    const POWERS: [u64; 8] = [
+        1_099_511_627_776,
+        1_008_256_608_221,
+        924_575_386_326,
+        847_839_367_509,
+        777_472_127_993,
+        712_945_084_849,
+        653_773_525_389,
+        599_512_966_122,
+    ];
+    POWERS[usize::from(bits & 7)] >> (bits >> 3)
+}
