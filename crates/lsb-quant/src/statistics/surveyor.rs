@@ -81,7 +81,14 @@ impl Surveyor {
             _ => Stage::Done,
         };
         let magnitudes = needs.magnitudes.then(|| Counter::new(matrix));
-        Surveyor { tiles: tiling.len() as usize, matrix: *matrix, stage, selection, magnitudes, first_pass: true }
+        Surveyor {
+            tiles: tiling.len() as usize,
+            matrix: *matrix,
+            stage,
+            selection,
+            magnitudes,
+            first_pass: true,
+        }
     }
 
     /// True while another pass over all spans, in order, is needed.

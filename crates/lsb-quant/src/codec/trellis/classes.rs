@@ -44,7 +44,8 @@ impl Classes {
         let indices = |deviations: &[f64], wanted: bool| {
             if wanted { deviations.iter().map(|&d| index(d)).collect() } else { vec![0; deviations.len()] }
         };
-        let mut out = Classes { rows: indices(rows, by_rows), cols: indices(cols, by_cols), first: 0, count: 1 };
+        let mut out =
+            Classes { rows: indices(rows, by_rows), cols: indices(cols, by_cols), first: 0, count: 1 };
         out.choose_range();
         out
     }

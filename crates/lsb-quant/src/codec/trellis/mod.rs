@@ -20,14 +20,14 @@
 mod classes;
 mod decode;
 mod encode;
+#[cfg(test)]
+mod experiment;
 mod machine;
 mod number;
 mod search;
 mod shape;
 mod step;
 mod tile;
-#[cfg(test)]
-mod experiment;
 
 use super::raw::no_side;
 use crate::{
@@ -67,7 +67,7 @@ pub struct Trellis {
 
 impl Default for Trellis {
     fn default() -> Self {
-        Trellis { bpw: 3.0, tau: 0.0, states: 8, lambda: 0.2 }
+        Trellis { bpw: 3.0, tau: 0.0, states: 64, lambda: 0.2 }
     }
 }
 
@@ -78,7 +78,11 @@ const PARAMETERS: &[ParameterHelp] = &[
         values: "0 (0.002 to 3)",
         summary: "step in standard deviations; instead of bpw where above 0",
     },
-    ParameterHelp { name: "states", values: "8 (4, 8, 16, 32, 64)", summary: "more are better and slower to encode" },
+    ParameterHelp {
+        name: "states",
+        values: "64 (4, 8, 16, 32, 64)",
+        summary: "more are better and slower to encode",
+    },
     ParameterHelp {
         name: "lambda",
         values: "0.2 (0 to 1)",
@@ -87,7 +91,8 @@ const PARAMETERS: &[ParameterHelp] = &[
 ];
 
 const LADDER: &[&str] = &[
-    "bpw=0.5", "bpw=1", "bpw=1.5", "bpw=2", "bpw=2.5", "bpw=3", "bpw=3.5", "bpw=4", "bpw=5", "bpw=6", "bpw=7", "bpw=8",
+    "bpw=0.5", "bpw=1", "bpw=1.5", "bpw=2", "bpw=2.5", "bpw=3", "bpw=3.5", "bpw=4", "bpw=5", "bpw=6",
+    "bpw=7", "bpw=8",
 ];
 
 pub(crate) fn entry() -> CodecEntry {
@@ -135,7 +140,7 @@ impl Trellis {
 
     /// Step in standard deviations of Gaussian weights.
     fn gaussian_tau(&self) -> f64 {
-        if self.tau > 0.0 { self.tau } else { step::tau(self.bpw) }
+        if self.tau > 0.0 { self.tau } else { step::tau(self.bpw, self.states) }
     }
 }
 
@@ -157,7 +162,7 @@ impl Quantizer for Trellis {
         let tiles = self.tiling(matrix).ok()?.len() as f64;
         let tau = self.gaussian_tau();
         Some(Estimate {
-            bytes: matrix.weights() as f64 * step::rate(tau) / 8.0 + 180.0 * tiles,
+            bytes: matrix.weights() as f64 * step::rate(tau, self.states) / 8.0 + 180.0 * tiles,
             snr_db: step::snr_db(tau, self.states),
         })
     }
@@ -179,10 +184,13 @@ impl Quantizer for Trellis {
         super::float_only(ID, matrix)?;
         let step = match &statistics.magnitudes {
             Some(m) if self.tau > 0.0 => self.tau * m.mean_square().sqrt(),
-            Some(m) => step::step(m, self.bpw),
-            None => return Err(lsb_format::Error::argument("trellis needs the magnitudes of the tensor").into()),
+            Some(m) => step::step(m, self.bpw, self.states),
+            None => {
+                return Err(lsb_format::Error::argument("trellis needs the magnitudes of the tensor").into());
+            }
         };
-        let encoder = encode::Encoder { machine: self.machine()?, lambda: self.lambda, step, dtype: matrix.dtype };
+        let encoder =
+            encode::Encoder { machine: self.machine()?, lambda: self.lambda, step, dtype: matrix.dtype };
         Ok(Box::new(PerTile::new(encoder)))
     }
 

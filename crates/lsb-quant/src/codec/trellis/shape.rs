@@ -7,7 +7,7 @@
 use super::number::{exp2, log2};
 use super::search::{REACH, RateTable};
 use crate::codec::bitstream::BitReader;
-use lsb_format::entropy::{Table, fold, unfold};
+use lsb_format::entropy::{PRECISION, Table, fold, unfold};
 use lsb_format::{Error, Result};
 
 /// The most magnitudes of a curve: symbols are bytes, and two of them are escapes.
@@ -97,11 +97,22 @@ impl Shape {
         })
     }
 
-    /// Bits that levels with these magnitudes take, about.
+    /// Bits that levels with these magnitudes take.
     pub(super) fn cost(&self, counts: &[f64]) -> f64 {
-        let escape = self.escape.map_or(UNSEEN_BITS, |e| f64::from(e) / 8.0 + 3.0);
-        let bits = |m: usize| self.curve.get(m).map_or(escape, |&b| f64::from(b) / 8.0);
-        counts.iter().enumerate().map(|(m, c)| c * bits(m)).sum()
+        let tables = self.tables();
+        let bits = |m: usize| {
+            let table = &tables[m % 2];
+            let (symbol, more) = match self.code(m as i32) {
+                Coded::Symbol(symbol) => (symbol, 0.0),
+                // Most escapes are just beyond the curve.
+                Coded::Escape(symbol, _) => (symbol, 3.0),
+            };
+            match table.frequency(symbol) {
+                0 => UNSEEN_BITS,
+                f => f64::from(PRECISION) - log2(f64::from(f)) + more,
+            }
+        };
+        counts.iter().enumerate().filter(|&(_, &c)| c > 0.0).map(|(m, c)| c * bits(m)).sum()
     }
 
     /// The frequency tables of the even and the odd levels.

@@ -27,11 +27,6 @@ impl Size {
         self.cols.div_ceil(LANES)
     }
 
-    /// Samples of a lane.
-    pub(super) fn steps(self) -> usize {
-        self.groups() * self.rows
-    }
-
     /// For every step of the lanes its row, its first column and how many columns are there.
     pub(super) fn each_step(self) -> impl Iterator<Item = (usize, usize, usize)> {
         (0..self.groups()).flat_map(move |g| {
