@@ -5,7 +5,7 @@ use super::machine::Machine;
 use super::search::{RateTable, Search};
 use super::shape::Shape;
 use super::tile::{self, Model, Size, class_map};
-use super::{CODED, CONSTANT};
+use super::{CONSTANT, RUNNING_ON, tile_header};
 use crate::codec::divided::divided_weights;
 use crate::{EncodedTile, Result, TileEncoder};
 use lsb_format::entropy::LANES;
@@ -50,9 +50,7 @@ impl TileEncoder for Encoder {
             return Ok(());
         }
         let buffer = out.buffer();
-        buffer.push(CODED);
-        buffer.extend_from_slice(&exponent.to_le_bytes());
-        buffer.extend_from_slice(&step.to_le_bytes());
+        tile_header(RUNNING_ON, exponent, step, buffer);
         tile::encode(&model, &map, &levels, buffer)?;
         out.end_part();
         Ok(())
@@ -76,7 +74,7 @@ impl Encoder {
             // Columns that are missing in the last group need rates too.
             shapes.push(Shape::default());
             let rates: Vec<RateTable> = shapes.iter().map(|s| s.rates(self.lambda)).collect();
-            search.run(samples, &rates, |t, lane| usize::from(map[t][lane]), [0; LANES], &mut levels);
+            search.run(samples, &rates, |t, lane| usize::from(map[t][lane]), &mut levels);
             // Once levels are known, classes are kept where they pay.
             let next = match model.take() {
                 None => best_model(size, &deviations, &levels),
@@ -94,7 +92,11 @@ impl Encoder {
 }
 
 /// The model of least size: classes by rows, by columns, by both or none.
-fn best_model(size: Size, deviations: &Deviations, levels: &[[i32; LANES]]) -> (Model, Vec<[u8; LANES]>) {
+pub(super) fn best_model(
+    size: Size,
+    deviations: &Deviations,
+    levels: &[[i32; LANES]],
+) -> (Model, Vec<[u8; LANES]>) {
     let mut best = (f64::INFINITY, None);
     for (by_rows, by_cols) in [(false, false), (false, true), (true, false), (true, true)] {
         let classes = deviations.classes(by_rows, by_cols);
@@ -137,7 +139,7 @@ pub(super) fn count(map: &[[u8; LANES]], classes: usize, levels: &[[i32; LANES]]
 }
 
 /// Standard deviations of rows and columns, in steps.
-struct Deviations {
+pub(super) struct Deviations {
     cols: Vec<f64>,
     rows: Vec<f64>,
     /// Of rows whose columns were divided by theirs.
@@ -146,20 +148,26 @@ struct Deviations {
 
 impl Deviations {
     fn of(size: Size, samples: &[[f32; LANES]]) -> Deviations {
+        Self::from_fn(size, |r, c| f64::from(samples[c / LANES * size.rows + r][c % LANES]))
+    }
+
+    /// Of the samples `value(row, col)`.
+    pub(super) fn from_fn(size: Size, value: impl Fn(usize, usize) -> f64) -> Deviations {
         let mut cols = vec![0.0f64; size.groups() * LANES];
-        for ((_, first, _), xs) in size.each_step().zip(samples) {
-            for (sum, &x) in cols[first..first + LANES].iter_mut().zip(xs) {
-                *sum += f64::from(x) * f64::from(x);
+        for (row, first, width) in size.each_step() {
+            for (c, sum) in (first..first + width).zip(&mut cols[first..]) {
+                let x = value(row, c);
+                *sum += x * x;
             }
         }
         // A column far below the step says nothing about rows.
         let inverse: Vec<f64> = cols.iter().map(|&s| 1.0 / (s / size.rows as f64).max(0.01)).collect();
         let (mut rows, mut rows_in_cols) = (vec![0.0; size.rows], vec![0.0; size.rows]);
-        for ((row, first, width), xs) in size.each_step().zip(samples) {
-            for (&x, inverse) in xs[..width].iter().zip(&inverse[first..]) {
-                let square = f64::from(x) * f64::from(x);
-                rows[row] += square;
-                rows_in_cols[row] += square * inverse;
+        for (row, first, width) in size.each_step() {
+            for (c, inverse) in (first..first + width).zip(&inverse[first..]) {
+                let x = value(row, c);
+                rows[row] += x * x;
+                rows_in_cols[row] += x * x * inverse;
             }
         }
         let root = |sums: Vec<f64>, n: usize| sums.iter().map(|s| (s / n as f64).sqrt()).collect();
@@ -171,7 +179,8 @@ impl Deviations {
         }
     }
 
-    fn classes(&self, by_rows: bool, by_cols: bool) -> Classes {
+    /// Classes by rows, by columns, by both or none.
+    pub(super) fn classes(&self, by_rows: bool, by_cols: bool) -> Classes {
         let rows = if by_cols { &self.rows_in_cols } else { &self.rows };
         Classes::of_deviations(rows, &self.cols, by_rows, by_cols)
     }

@@ -1,6 +1,3 @@
-use super::machine::*;
-use super::number::*;
-use super::search::*;
 fn gaussian(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed;
     let mut uniform = || {
@@ -17,92 +14,6 @@ fn gaussian(seed: u64, count: usize) -> Vec<f32> {
         out.push((radius * angle.sin()) as f32);
     }
     out
-}
-fn table(counts: &[f64], lambda: f64) -> RateTable {
-    // counts by |j|
-    let tot = [0, 1]
-        .map(|s| counts.iter().enumerate().filter(|(j, _)| j % 2 == s).map(|(_, c)| c).sum::<f64>() + 1.0);
-    RateTable::new(|j| {
-        let a = j.unsigned_abs() as usize;
-        let c = (counts[a] * if a == 0 { 1.0 } else { 0.5 }).max(0.05);
-        (lambda * log2(tot[a % 2] / c)) as f32
-    })
-}
-#[test]
-fn gap() {
-    let w = gaussian(1, 1024 * 512);
-    let arg = |n: &str, d: f64| std::env::var(n).ok().and_then(|s| s.parse().ok()).unwrap_or(d);
-    for states in STATES {
-        if arg("STATES", states as f64) != states as f64 {
-            continue;
-        }
-        for tau in std::env::var("TAUS")
-            .unwrap_or("1.0".into())
-            .split(" ")
-            .map(|t| t.parse::<f64>().unwrap())
-            .collect::<Vec<_>>()
-        {
-            for lambda in [arg("L0", 0.15), arg("L1", 0.25), arg("L2", 0.35)] {
-                let m = Machine::new(states).unwrap();
-                let mut s = Search::<32>::new(m);
-                let xs: Vec<[f32; 32]> =
-                    w.chunks(32).map(|c| std::array::from_fn(|i| c[i] / tau as f32)).collect();
-                let mut levels = vec![[0; 32]; xs.len()];
-                let sig = 1.0 / tau;
-                let mut counts: Vec<f64> = (0..=REACH)
-                    .map(|j| {
-                        let mut p = 0.0;
-                        for k in 0..8 {
-                            let y = (j as f64 - 1.0 + (k as f64 + 0.5) / 4.0) / sig;
-                            p += exp2(-y * y / 2.0 * std::f64::consts::LOG2_E);
-                        }
-                        p * if j == 0 { 1.0 } else { 2.0 }
-                    })
-                    .collect();
-                let mut line = String::new();
-                let t0 = std::time::Instant::now();
-                for pass in 0..arg("PASSES", 3.0) as usize {
-                    let t = [table(&counts, lambda)];
-                    let mut d0 = 0.0;
-                    for (x, l) in xs.chunks(8192).zip(levels.chunks_mut(8192)) {
-                        s.run(x, &t, |_, _| 0, [0; 32], l);
-                    }
-                    let mut full = std::collections::BTreeMap::new();
-                    let (mut sj, mut sx) = (0.0, 0.0);
-                    counts.iter_mut().for_each(|c| *c = 0.0);
-                    for (x, l) in xs.iter().flatten().zip(levels.iter().flatten()) {
-                        *full.entry(*l).or_insert(0.0) += 1.0;
-                        counts[l.unsigned_abs() as usize] += 1.0;
-                        let e = (*x - *l as f32) as f64;
-                        d0 += e * e;
-                        sj += (*l as f64).powi(2);
-                        sx += *x as f64 * *l as f64;
-                    }
-                    let n = (xs.len() * 32) as f64;
-                    let tot = [0, 1].map(|s| {
-                        full.iter().filter(|(j, _)| j.rem_euclid(2) == s).map(|(_, c)| c).sum::<f64>()
-                    });
-                    let h: f64 =
-                        full.iter().map(|(j, c)| c * (tot[j.rem_euclid(2) as usize] / c).log2()).sum::<f64>()
-                            / n;
-                    let var = xs.iter().flatten().map(|x| (*x as f64).powi(2)).sum::<f64>();
-                    let d1 = (var - sx * sx / sj.max(1e-9)) / n;
-                    let d0 = d0 / n;
-                    let var = var / n;
-                    line += &format!(
-                        " | {pass}: R {h:.3} {:.2} dB gap {:.4} refit {:.4}",
-                        10.0 * (var / d0).log10(),
-                        h - 0.5 * (var / d0).log2(),
-                        h - 0.5 * (var / d1).log2()
-                    );
-                }
-                println!(
-                    "states {states} tau {tau} lambda {lambda} {line} {:.1} Mw/s",
-                    arg("PASSES", 3.0) * w.len() as f64 / t0.elapsed().as_secs_f64() / 1e6
-                );
-            }
-        }
-    }
 }
 #[test]
 fn codec() {

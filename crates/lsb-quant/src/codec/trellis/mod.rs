@@ -22,14 +22,18 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod experiment;
+pub mod feedback;
 mod machine;
 mod number;
+mod scales;
 mod search;
 mod shape;
 mod step;
+#[cfg(test)]
+mod tests;
 mod tile;
 
-use super::raw::no_side;
+use crate::scale::TileExponent;
 use crate::{
     CodecEntry, Error, Estimate, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer, Result,
     Statistics, TensorDecoder, TensorEncoder,
@@ -43,8 +47,17 @@ const ID: &str = "trellis";
 
 /// Kind of a tile whose weights are all the same.
 const CONSTANT: u8 = 0;
-/// Kind of a tile of levels.
-const CODED: u8 = 1;
+/// Kind of a tile of levels whose trellis runs on from column to column.
+const RUNNING_ON: u8 = 1;
+/// Kind of a tile of levels whose trellis starts again in each column.
+const RESTARTING: u8 = 2;
+
+/// Starts a tile of levels.
+fn tile_header(kind: u8, exponent: TileExponent, step: f32, out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend_from_slice(&exponent.to_le_bytes());
+    out.extend_from_slice(&step.to_le_bytes());
+}
 
 /// Rows and columns of a tile of a large matrix.
 const SIDE: u64 = 512;
@@ -196,8 +209,7 @@ impl Quantizer for Trellis {
 
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
-        no_side(side)?;
-        Ok(Box::new(decode::Decoder { machine: self.machine()? }))
+        Ok(Box::new(decode::Decoder::new(self.machine()?, side, matrix)?))
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

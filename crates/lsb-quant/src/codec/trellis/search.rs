@@ -116,19 +116,18 @@ impl<const N: usize> Search<N> {
         }
     }
 
-    /// Finds the best levels for `samples`, one sequence per lane, from the given states on, with the rates
-    /// `tables[class(t, lane)]`. Returns the states the sequences end in.
+    /// Finds the best levels for `samples`, one sequence per lane, from state 0 on, with the rates
+    /// `tables[class(t, lane)]`.
     pub(super) fn run(
         &mut self,
         samples: &[[f32; N]],
         tables: &[RateTable],
         class: impl Fn(usize, usize) -> usize,
-        start: [u8; N],
         levels: &mut [[i32; N]],
-    ) -> [u8; N] {
+    ) {
         debug_assert_eq!(samples.len(), levels.len());
         for (s, costs) in self.costs.iter_mut().enumerate() {
-            *costs = start.map(|first| if s == usize::from(first) { 0.0 } else { 1e9 });
+            *costs = [if s == 0 { 0.0 } else { 1e9 }; N];
         }
         self.choices.resize(samples.len(), [[0; N]; MAX_STATES / 32]);
         for (t, xs) in samples.iter().enumerate() {
@@ -145,14 +144,13 @@ impl<const N: usize> Search<N> {
                 self.settle();
             }
         }
-        std::array::from_fn(|lane| {
-            let mut end = 0;
+        for lane in 0..N {
+            let mut state = 0;
             for (s, costs) in self.costs.iter().enumerate() {
-                if costs[lane] < self.costs[end][lane] {
-                    end = s;
+                if costs[lane] < self.costs[state][lane] {
+                    state = s;
                 }
             }
-            let mut state = end;
             for t in (0..samples.len()).rev() {
                 let second = self.choices[t][state / 32][lane] >> (state % 32) & 1;
                 let way = self.ways[state][second as usize];
@@ -160,8 +158,7 @@ impl<const N: usize> Search<N> {
                 levels[t][lane] = split.level(tables[class(t, lane)].around(split.m), way.subset);
                 state = way.from;
             }
-            end as u8
-        })
+        }
     }
 
     /// Extends every path by one sample.

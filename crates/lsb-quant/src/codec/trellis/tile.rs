@@ -2,7 +2,8 @@
 //!
 //! The columns of a tile are taken in groups of 32, one lane each; a group is gone through row by row, the
 //! next group follows. Where the last group is narrower, its missing columns take part without costing bits. The
-//! sequence of a lane is thus one column after another, each from top to bottom.
+//! trellis of a lane starts in state 0 and runs down its columns. Either it runs on from the bottom of one to the top of
+//! the next, or it starts again in each, so that they can be searched in any order.
 
 use super::classes::Classes;
 use super::machine::Machine;
@@ -153,7 +154,12 @@ pub(super) fn encode(
 ///
 /// # Errors
 /// If the bytes are not what [`encode`] writes for a tile of that size.
-pub(super) fn decode(mut payload: Payload<'_>, size: Size, machine: Machine) -> Result<Vec<[i32; LANES]>> {
+pub(super) fn decode(
+    mut payload: Payload<'_>,
+    size: Size,
+    machine: Machine,
+    restarts: bool,
+) -> Result<Vec<[i32; LANES]>> {
     let model = Model::read(&mut payload, size)?;
     let [k] = payload.array("escape parameter")?;
     let length = payload.u32("escapes length")? as usize;
@@ -163,6 +169,8 @@ pub(super) fn decode(mut payload: Payload<'_>, size: Size, machine: Machine) -> 
     let mut context = Lanes {
         machine,
         states: [0; LANES],
+        group: size.rows * LANES,
+        end: if restarts { size.rows * LANES } else { usize::MAX },
         map: map.as_flattened(),
         levels: vec![0; LANES * map.len()],
         escapes: Vec::new(),
@@ -184,6 +192,10 @@ pub(super) fn decode(mut payload: Payload<'_>, size: Size, machine: Machine) -> 
 struct Lanes<'a> {
     machine: Machine,
     states: [u8; LANES],
+    /// Symbols of a group of columns.
+    group: usize,
+    /// The symbol before which all lanes start again.
+    end: usize,
     map: &'a [u8],
     levels: Vec<i32>,
     /// Symbols that are escapes, and the sets of their levels.
@@ -205,5 +217,9 @@ impl Context for Lanes<'_> {
             self.escapes.push((i, set));
         }
         *state = self.machine.next(*state, symbol & 1);
+        if i + 1 == self.end {
+            self.states = [0; LANES];
+            self.end += self.group;
+        }
     }
 }
