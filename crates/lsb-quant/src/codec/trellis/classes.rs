@@ -162,3 +162,46 @@ fn most_common(indices: &[i8]) -> i8 {
     }
     (best as i32 - 128) as i8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::bitstream::{BitWriter, best_rice};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn prop_classes_come_back(
+            rows in prop::collection::vec(1e-6f64..300.0, 1..90),
+            cols in prop::collection::vec(0.1f64..3.0, 1..90),
+            by_rows in any::<bool>(),
+            by_cols in any::<bool>(),
+        ) {
+            let classes = Classes::of_deviations(&rows, &cols, by_rows, by_cols);
+            prop_assert!((1..=MAX_CLASSES).contains(&classes.count()));
+            let numbers = classes.numbers();
+            let low = best_rice(&numbers).0;
+            let mut bytes = Vec::new();
+            let mut writer = BitWriter::new(&mut bytes);
+            numbers.iter().for_each(|&n| writer.push_rice(n, low));
+            writer.finish();
+            let mut reader = BitReader::new(&bytes);
+            let back = Classes::read(&mut reader, low, rows.len(), cols.len()).unwrap();
+            for r in 0..rows.len() {
+                for c in 0..cols.len() {
+                    prop_assert_eq!(back.class(r, c), classes.class(r, c));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn classes_follow_the_product_of_deviations() {
+        let rows: Vec<f64> = (0..200).map(|r| if r % 2 == 0 { 1.0 } else { 2.0 }).collect();
+        let cols: Vec<f64> = (0..200).map(|c| if c < 100 { 1.0 } else { 4.0 }).collect();
+        let classes = Classes::of_deviations(&rows, &cols, true, true);
+        for (r, c) in [(0, 0), (1, 0), (0, 150), (1, 150)] {
+            assert_eq!(classes.deviation(classes.class(r, c)), rows[r] * cols[c]);
+        }
+    }
+}

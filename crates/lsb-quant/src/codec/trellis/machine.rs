@@ -10,15 +10,13 @@
 //! coded quantization" (1995). Codes: G. Ungerboeck, "Trellis-coded modulation with redundant signal sets" (1987).
 
 /// Numbers of states there are machines for.
-pub(super) const STATES: [u32; 5] = [4, 8, 16, 32, 64];
-
-/// The most states of a machine.
-pub(super) const MAX_STATES: usize = 64;
+pub(super) const STATES: [u32; 7] = [4, 8, 16, 32, 64, 128, 256];
 
 /// A machine with a power of two of states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Machine {
-    states: u8,
+    /// All bits of a state set: the number of states less one.
+    mask: u8,
     /// Bits of the state whose parity says if levels are odd.
     odd: u8,
     /// Bits of the state whose parity turns the high bit of the subset into the bit that goes in.
@@ -35,14 +33,16 @@ impl Machine {
             16 => (0b0010, 0b1001),
             32 => (0b00100, 0b10010),
             64 => (0b001010, 0b100001),
+            128 => (0b0101011, 0b1001110),
+            256 => (0b01111001, 0b10100110),
             _ => return None,
         };
-        Some(Machine { states: states as u8, odd, turn })
+        Some(Machine { mask: (states - 1) as u8, odd, turn })
     }
 
     /// How many states there are.
     pub(super) fn states(self) -> usize {
-        usize::from(self.states)
+        usize::from(self.mask) + 1
     }
 
     /// 0 where a state allows the even levels, 1 where it allows the odd ones.
@@ -54,12 +54,12 @@ impl Machine {
     /// The state after a level `2 k + set` whose `k` has this lowest bit.
     #[inline(always)]
     pub(super) fn next(self, state: u8, bit: u8) -> u8 {
-        (state << 1 | (bit ^ parity(state & self.turn)) & 1) & (self.states - 1)
+        (state << 1 | (bit ^ parity(state & self.turn)) & 1) & self.mask
     }
 
     /// The two ways into a state: the state before and the subset taken.
     pub(super) fn ways_into(self, state: u8) -> [Way; 2] {
-        [0, self.states >> 1].map(|top| {
+        [0, self.mask ^ self.mask >> 1].map(|top| {
             let from = state >> 1 | top;
             let high = (state & 1) ^ parity(from & self.turn);
             Way { from: usize::from(from), subset: usize::from(high) << 1 | self.set(from) }
@@ -85,7 +85,7 @@ mod tests {
 
     /// Subset taken and next state, for both subsets of every state.
     fn table(machine: Machine) -> Vec<[(usize, u8); 2]> {
-        (0..machine.states() as u8)
+        (0..=machine.mask)
             .map(|s| [0, 1].map(|bit| (2 * usize::from(bit) + machine.set(s), machine.next(s, bit))))
             .collect()
     }
@@ -110,7 +110,7 @@ mod tests {
         for states in STATES {
             let machine = Machine::new(states).unwrap();
             let mut ways = 0;
-            for s in 0..machine.states() as u8 {
+            for s in 0..=machine.mask {
                 for way in machine.ways_into(s) {
                     let from = way.from as u8;
                     assert_eq!(machine.set(from), way.subset & 1);
@@ -119,7 +119,7 @@ mod tests {
                 }
             }
             assert_eq!(ways, 2 * states);
-            let odd = (0..states as u8).filter(|&s| machine.set(s) == 1).count();
+            let odd = (0..=machine.mask).filter(|&s| machine.set(s) == 1).count();
             assert_eq!(odd as u32, states / 2, "half the states allow odd levels");
         }
         assert!(Machine::new(2).is_none() && Machine::new(12).is_none());

@@ -72,7 +72,7 @@ pub struct Trellis {
     pub bpw: f64,
     /// Step in standard deviations of the tensor, instead of `bpw`; 0 where `bpw` counts.
     pub tau: f64,
-    /// States of the machine: 4, 8, 16, 32 or 64.
+    /// States of the machine: 4, 8, 16, 32, 64, 128 or 256.
     pub states: u32,
     /// What a bit costs in the search, in squared steps.
     pub lambda: f64,
@@ -93,7 +93,7 @@ const PARAMETERS: &[ParameterHelp] = &[
     },
     ParameterHelp {
         name: "states",
-        values: "64 (4, 8, 16, 32, 64)",
+        values: "64 (4, 8, 16, 32, 64, 128, 256)",
         summary: "more are better and slower to encode",
     },
     ParameterHelp {
@@ -127,7 +127,7 @@ impl Trellis {
         let out = Trellis {
             bpw: r.number("bpw", d.bpw, MIN_BPW, MAX_BPW)?,
             tau: r.number("tau", d.tau, 0.0, 3.0)?,
-            states: r.integer("states", i64::from(d.states), 4, 64)? as u32,
+            states: r.integer("states", i64::from(d.states), 4, 256)? as u32,
             lambda: r.number("lambda", d.lambda, 0.0, 1.0)?,
         };
         r.finish()?;
@@ -135,7 +135,7 @@ impl Trellis {
             Err(Error::Parameter { codec: ID.to_owned(), name: name.to_owned(), message })
         };
         if !STATES.contains(&out.states) {
-            return bad("states", format!("{} is none of 4, 8, 16, 32, 64", out.states));
+            return bad("states", format!("{} is none of 4, 8, 16, 32, 64, 128, 256", out.states));
         }
         if out.tau != 0.0 && out.tau < 0.002 {
             return bad("tau", format!("{} is neither 0 nor in 0.002 to 3", out.tau));
@@ -147,7 +147,7 @@ impl Trellis {
         Machine::new(self.states).ok_or_else(|| Error::Parameter {
             codec: ID.to_owned(),
             name: "states".to_owned(),
-            message: format!("{} is none of 4, 8, 16, 32, 64", self.states),
+            message: format!("{} is none of 4, 8, 16, 32, 64, 128, 256", self.states),
         })
     }
 

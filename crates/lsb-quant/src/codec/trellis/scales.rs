@@ -123,6 +123,16 @@ mod tests {
     use lsb_format::DType;
     use proptest::prelude::*;
 
+    #[test]
+    fn factors_are_rounded_correctly_whatever_computes_them() {
+        // None of the powers lies so near the middle between two f32 that a last bit of f64 could matter.
+        for i in 0..1u32 << MAX_RESOLUTION {
+            let x = exp2(f64::from(i) / f64::from(1u32 << MAX_RESOLUTION));
+            let beyond_f32 = x.to_bits() & 0x1fff_ffff;
+            assert!(beyond_f32.abs_diff(0x1000_0000) > 1 << 12, "{i}");
+        }
+    }
+
     proptest! {
         #[test]
         fn prop_side_information_comes_back(

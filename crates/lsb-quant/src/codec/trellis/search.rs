@@ -3,7 +3,7 @@
 //! The cost of a path is the sum over its samples of `(x - j)^2 + rate(j)`, with the level `j` an integer that the
 //! state allows. Only additions, multiplications and comparisons in a fixed order: every machine finds the same path.
 
-use super::machine::{MAX_STATES, Machine, Way};
+use super::machine::{Machine, Way};
 
 /// Levels from `-REACH` to `REACH` have rates of their own; those beyond cost what the last ones do.
 pub(super) const REACH: i32 = 256;
@@ -95,14 +95,19 @@ fn min(a: f32, b: f32) -> f32 {
 /// Samples between subtractions of the least cost, so that sums stay small and exact enough.
 const SETTLE: usize = 16;
 
+/// Bits of a word.
+const WORD: usize = 32;
+
 /// Searches `N` sequences at a time and keeps its memory between searches.
 #[derive(Debug)]
 pub(super) struct Search<const N: usize> {
     ways: Vec<[Way; 2]>,
     costs: Vec<[f32; N]>,
     fresh: Vec<[f32; N]>,
-    /// For each sample, which of the two ways into every state is the better one: a bit per state.
-    choices: Vec<[[u32; N]; MAX_STATES / 32]>,
+    /// For each sample, which of the two ways into every state is the better one: words of a bit per state.
+    choices: Vec<[u32; N]>,
+    /// Words of a sample.
+    words: usize,
 }
 
 impl<const N: usize> Search<N> {
@@ -113,6 +118,7 @@ impl<const N: usize> Search<N> {
             costs: vec![[0.0; N]; states],
             fresh: vec![[0.0; N]; states],
             choices: Vec::new(),
+            words: states.div_ceil(WORD),
         }
     }
 
@@ -129,7 +135,7 @@ impl<const N: usize> Search<N> {
         for (s, costs) in self.costs.iter_mut().enumerate() {
             *costs = [if s == 0 { 0.0 } else { 1e9 }; N];
         }
-        self.choices.resize(samples.len(), [[0; N]; MAX_STATES / 32]);
+        self.choices.resize(samples.len() * self.words, [0; N]);
         for (t, xs) in samples.iter().enumerate() {
             let mut by_subset = [[0.0f32; N]; 4];
             for (lane, &x) in xs.iter().enumerate() {
@@ -152,7 +158,7 @@ impl<const N: usize> Search<N> {
                 }
             }
             for t in (0..samples.len()).rev() {
-                let second = self.choices[t][state / 32][lane] >> (state % 32) & 1;
+                let second = self.choices[t * self.words + state / WORD][lane] >> (state % WORD) & 1;
                 let way = self.ways[state][second as usize];
                 let split = Split::of(samples[t][lane]);
                 levels[t][lane] = split.level(tables[class(t, lane)].around(split.m), way.subset);
@@ -164,13 +170,13 @@ impl<const N: usize> Search<N> {
     /// Extends every path by one sample.
     #[inline(always)]
     fn advance(&mut self, t: usize, by_subset: &[[f32; N]; 4]) {
-        let choices = &mut self.choices[t];
-        for (word, block) in self.ways.chunks(32).enumerate() {
+        let choices = &mut self.choices[t * self.words..];
+        for (word, block) in self.ways.chunks(WORD).enumerate() {
             let mut bits = [0u32; N];
             for (i, &[a, b]) in block.iter().enumerate() {
                 let (from_a, from_b) = (&self.costs[a.from], &self.costs[b.from]);
                 let (cost_a, cost_b) = (&by_subset[a.subset & 3], &by_subset[b.subset & 3]);
-                let fresh = &mut self.fresh[32 * word + i];
+                let fresh = &mut self.fresh[WORD * word + i];
                 for lane in 0..N {
                     let (a, b) = (from_a[lane] + cost_a[lane], from_b[lane] + cost_b[lane]);
                     bits[lane] |= u32::from(b < a) << i;

@@ -245,3 +245,67 @@ fn weight(bits: u8) -> u64 {
     ];
     POWERS[usize::from(bits & 7)] >> (bits >> 3)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::bitstream::{BitWriter, best_rice};
+    use proptest::prelude::*;
+
+    fn level() -> impl Strategy<Value = i32> {
+        prop_oneof![-300i32..300, -(1i32 << 24)..1 << 24]
+    }
+
+    proptest! {
+        #[test]
+        fn prop_every_level_comes_back(counts in prop::collection::vec(0u32..5000, 0..254), level in level()) {
+            let counts: Vec<f64> = counts.iter().map(|&c| f64::from(c)).collect();
+            let shape = Shape::of_counts(&counts);
+            let back = match shape.code(level) {
+                Coded::Symbol(symbol) => {
+                    prop_assert!(symbol >= 2);
+                    level_of(set_of(level), symbol)
+                }
+                Coded::Escape(symbol, steps) => {
+                    prop_assert!(symbol < 2 && check_steps(steps).is_ok());
+                    shape.escaped(set_of(level), symbol, steps)
+                }
+            };
+            prop_assert_eq!(back, level);
+        }
+
+        #[test]
+        fn prop_shapes_come_back(counts in prop::collection::vec(0u32..5000, 0..254)) {
+            let counts: Vec<f64> = counts.iter().map(|&c| f64::from(c)).collect();
+            let shape = Shape::of_counts(&counts);
+            let numbers = shape.numbers();
+            let low = best_rice(&numbers).0;
+            let mut bytes = Vec::new();
+            let mut writer = BitWriter::new(&mut bytes);
+            numbers.iter().for_each(|&n| writer.push_rice(n, low));
+            writer.finish();
+            let mut reader = BitReader::new(&bytes);
+            prop_assert_eq!(Shape::read(&mut reader, low).unwrap(), shape);
+            reader.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_shape_costs_hardly_more_than_the_entropy() {
+        for deviation in [0.3, 1.0, 4.0, 20.0] {
+            let density = |m: usize| (-0.5 * (m as f64 / deviation).powi(2)).exp();
+            let counts: Vec<f64> =
+                (0..200).map(|m| (1e6 * density(m) * if m == 0 { 1.0 } else { 2.0 }).floor()).collect();
+            let total = |set: usize| counts.iter().skip(set).step_by(2).sum::<f64>();
+            let entropy: f64 = (0..200)
+                .filter(|&m| counts[m] > 0.0)
+                .map(|m| {
+                    let each = if m == 0 { counts[m] } else { counts[m] / 2.0 };
+                    counts[m] * (total(m % 2) / each).log2()
+                })
+                .sum();
+            let cost = Shape::of_counts(&counts).cost(&counts);
+            assert!(cost < 1.003 * entropy && cost > 0.999 * entropy, "{deviation}: {cost} for {entropy}");
+        }
+    }
+}

@@ -75,6 +75,27 @@ fn gaussian_weights_come_close_to_the_bound_of_shannon() {
 }
 
 #[test]
+fn levels_take_no_more_than_their_ideal_code() {
+    let size = tile::Size { rows: 512, cols: 512 };
+    for deviation in [0.9, 2.0, 9.0] {
+        let levels: Vec<[i32; LANES]> = gaussian(2, 512 * 512)
+            .as_chunks()
+            .0
+            .iter()
+            .map(|x: &[f32; LANES]| x.map(|x| (x * deviation).round() as i32))
+            .collect();
+        let classes = classes::Classes::one(512, 512);
+        let map = tile::class_map(size, &classes);
+        let counts = encode::count(&map, 1, &levels).remove(0);
+        let shape = shape::Shape::of_counts(&counts);
+        let ideal = shape.cost(&counts) / 8.0;
+        let mut bytes = Vec::new();
+        tile::encode(&tile::Model { classes, shapes: vec![shape] }, &map, &levels, &mut bytes).unwrap();
+        assert!((bytes.len() as f64) < 1.005 * ideal, "{deviation}: {} bytes for {ideal}", bytes.len());
+    }
+}
+
+#[test]
 fn classes_and_escapes_pay_where_rows_and_columns_differ() {
     let (rows, cols) = (512, 512);
     let matrix = MatrixInfo { rows, cols, dtype: DType::F32 };
