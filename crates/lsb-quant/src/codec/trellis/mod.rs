@@ -20,8 +20,6 @@
 mod classes;
 mod decode;
 mod encode;
-#[cfg(test)]
-mod experiment;
 pub mod feedback;
 mod machine;
 mod number;
