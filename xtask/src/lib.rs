@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod fixtures;
+pub mod minilm;
 pub mod mutate;
 pub mod results;
 pub mod synth;

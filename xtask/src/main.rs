@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{fixtures, mutate, results, synth, tidy};
+use xtask::{fixtures, minilm, mutate, results, synth, tidy};
 
 // Every allocation of a mutation run is measured; the other commands do not notice.
 #[global_allocator]
@@ -25,6 +25,8 @@ enum Command {
     Fixtures(fixtures::Args),
     /// Write a model of a known shape with random heavy-tailed weights.
     SynthModel(synth::Args),
+    /// Fetch all-MiniLM-L6-v2, a real sentence encoder, into the data folder.
+    Minilm(minilm::Args),
     /// Feed mutated inputs to every reader and decoder.
     Mutate(mutate::Args),
     /// Measure every codec and write docs/results.md.
@@ -46,6 +48,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy(args) => tidy::run(&args),
         Command::Fixtures(args) => fixtures::run(&args),
         Command::SynthModel(args) => synth::run(&args),
+        Command::Minilm(args) => minilm::run(&args),
         Command::Mutate(args) => mutate::run(&args),
         Command::Results(args) => results::run(&args),
     }

@@ -24,6 +24,16 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<lsb_model::Error> for Failure {
+    fn from(e: lsb_model::Error) -> Self {
+        match e {
+            lsb_model::Error::Input(e) => Failure::Failed(Error::Input(e)),
+            lsb_model::Error::Stream(e) => Failure::Failed(e),
+            other => Failure::refused(other.to_string()),
+        }
+    }
+}
+
 impl Failure {
     /// A request that makes no sense.
     pub(crate) fn usage(message: impl Into<String>) -> Self {

@@ -1,6 +1,7 @@
 //! Reads `config.json`, in the older and the newer style of the transformers library.
 
 use crate::architecture::Architecture;
+use crate::details::Details;
 use crate::fields::{Fields, required};
 use lsb_format::json::{Rules, check_document};
 use lsb_format::{Error, Result};
@@ -40,6 +41,8 @@ pub struct ModelConfig {
     pub sliding_window: Option<u64>,
     /// Element type that the weights are said to have.
     pub dtype: Option<String>,
+    /// What only a forward pass needs.
+    pub details: Details,
     warnings: Vec<Warning>,
 }
 
@@ -90,7 +93,7 @@ pub struct Rope {
     pub scaling: Option<RopeScaling>,
 }
 
-/// Stretching of rotary embeddings, with the fields of the `llama3` and `linear` kinds.
+/// Stretching of rotary embeddings, with the fields of all kinds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeScaling {
     /// `rope_type`: `linear`, `llama3`, `yarn`, ...
@@ -103,6 +106,18 @@ pub struct RopeScaling {
     pub high_freq_factor: Option<f64>,
     /// The context the model was first trained with.
     pub original_context: Option<u64>,
+    /// `yarn`: turns in the original context above which a frequency is kept (32 where it is missing).
+    pub beta_fast: Option<f64>,
+    /// `yarn`: turns below which it is stretched in full (1 where it is missing).
+    pub beta_slow: Option<f64>,
+    /// What `yarn` and `longrope` multiply cosines and sines by, where it is said.
+    pub attention_factor: Option<f64>,
+    /// `yarn`: weights of the logarithm of the factor in the attention factor.
+    pub mscale: [Option<f64>; 2],
+    /// `yarn`: whether the range of frequencies is rounded to whole ones (true where it is missing).
+    pub truncate: Option<bool>,
+    /// `longrope`: what each frequency is divided by inside the original context, and beyond it.
+    pub factors: [Vec<f64>; 2],
 }
 
 impl ModelConfig {
@@ -161,6 +176,7 @@ fn parse(bytes: &[u8]) -> Result<ModelConfig> {
             Some((_, name)) => Some(name.to_owned()),
             None => top.text(&["dtype", "torch_dtype"])?.map(|(_, name)| name.to_owned()),
         },
+        details: Details::read(fields)?,
         architecture,
         model_type,
         classes,
@@ -265,11 +281,11 @@ fn rope(fields: Fields<'_>, architecture: &Architecture) -> Result<Option<Rope>>
         theta: theta.unwrap_or(10_000.0),
         local_theta,
         partial: partial.map_or(1.0, |(_, part)| part),
-        scaling: scaling(full)?,
+        scaling: scaling(full, fields)?,
     }))
 }
 
-fn scaling(block: Fields<'_>) -> Result<Option<RopeScaling>> {
+fn scaling(block: Fields<'_>, fields: Fields<'_>) -> Result<Option<RopeScaling>> {
     let Some((_, kind)) = block.text(&["rope_type", "type"])?.filter(|(_, kind)| *kind != "default") else {
         return Ok(None);
     };
@@ -278,7 +294,16 @@ fn scaling(block: Fields<'_>) -> Result<Option<RopeScaling>> {
         factor: above_zero(block.number(&["factor"])?)?,
         low_freq_factor: above_zero(block.number(&["low_freq_factor"])?)?,
         high_freq_factor: above_zero(block.number(&["high_freq_factor"])?)?,
-        original_context: block.unsigned(&["original_max_position_embeddings"])?.map(|(_, n)| n),
+        original_context: match block.unsigned(&["original_max_position_embeddings"])? {
+            Some((_, n)) => Some(n),
+            None => fields.unsigned(&["original_max_position_embeddings"])?.map(|(_, n)| n),
+        },
+        beta_fast: above_zero(block.number(&["beta_fast"])?)?,
+        beta_slow: above_zero(block.number(&["beta_slow"])?)?,
+        attention_factor: above_zero(block.number(&["attention_factor"])?)?,
+        mscale: [above_zero(block.number(&["mscale"])?)?, above_zero(block.number(&["mscale_all_dim"])?)?],
+        truncate: block.flag(&["truncate"])?.map(|(_, truncate)| truncate),
+        factors: [block.numbers(&["short_factor"])?, block.numbers(&["long_factor"])?],
     }))
 }
 

@@ -38,6 +38,27 @@ impl<'a> Fields<'a> {
         self.typed(names, "an object", |v| v.as_object().map(Fields))
     }
 
+    /// A list of numbers above zero; empty where it is missing.
+    pub(crate) fn numbers(&self, names: &[&'static str]) -> Result<Vec<f64>> {
+        let read = |v: &'a Value| {
+            let list = v.as_array()?.iter().map(|v| v.as_f64().filter(|x| *x > 0.0));
+            list.collect::<Option<Vec<f64>>>()
+        };
+        Ok(self.typed(names, "a list of numbers above 0", read)?.map_or_else(Vec::new, |(_, list)| list))
+    }
+
+    /// A list of whole numbers; empty where it is missing.
+    pub(crate) fn indices(&self, names: &[&'static str]) -> Result<Vec<u64>> {
+        let read = |v: &'a Value| v.as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>();
+        Ok(self.typed(names, "a list of whole numbers", read)?.map_or_else(Vec::new, |(_, list)| list))
+    }
+
+    /// A list of texts; empty where it is missing.
+    pub(crate) fn texts(&self, names: &[&'static str]) -> Result<Vec<&'a str>> {
+        let read = |v: &'a Value| v.as_array()?.iter().map(Value::as_str).collect::<Option<Vec<_>>>();
+        Ok(self.typed(names, "a list of texts", read)?.map_or_else(Vec::new, |(_, list)| list))
+    }
+
     fn typed<T>(
         &self,
         names: &[&'static str],

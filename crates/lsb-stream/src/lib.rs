@@ -17,6 +17,7 @@ mod plan;
 mod process;
 mod report;
 pub mod source;
+pub mod spill;
 pub mod store;
 pub mod weights;
 
@@ -31,7 +32,8 @@ pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
 pub use process::peak_rss_bytes;
 pub use report::{CompressReport, LayerReport, TensorReport};
+pub use spill::ActivationStore;
 pub use weights::{
-    MemoryWeights, ModelWeights, PackageWeights, Scratch, TensorFacts, TensorWeights, WeightSource,
-    open_weights,
+    MemoryWeights, ModelWeights, PackageWeights, Scratch, StreamFigures, StreamOptions, TensorFacts,
+    TensorWeights, WeightSource, WeightStream, open_weights,
 };

@@ -124,6 +124,14 @@ impl Package {
         self.places.get(index)?.as_ref().map(|place| place.end - place.start)
     }
 
+    /// As [`Package::stored_bytes`]; of a tensor that is the same as another one, that one's.
+    pub(crate) fn stored_bytes_with(&self, index: usize) -> Option<u64> {
+        match &self.manifest.tensors.get(index)?.content {
+            Content::Stored(_) => self.stored_bytes(index),
+            Content::SameAs(other) => self.stored_bytes(self.find(other)?),
+        }
+    }
+
     fn open_tensor(&self, index: usize, name: &str, stored: &StoredTensor) -> Result<PackedTensor> {
         let shard = self.manifest.shards.get(stored.shard);
         let codec = self.manifest.codecs.get(stored.codec);

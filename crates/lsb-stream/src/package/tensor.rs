@@ -4,7 +4,7 @@ use super::read_exact;
 use crate::store::StoreFile;
 use crate::{Error, Result};
 use lsb_format::package::{ShortDigest, StoredTensor, TensorKey, TileTable};
-use lsb_format::{Error as FormatError, Tiling};
+use lsb_format::{Error as FormatError, Tiling, escape};
 use lsb_quant::{MatrixInfo, Parameters};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -106,12 +106,7 @@ impl PackedTensor {
     /// [`Error::Input`] naming file, tensor and tile if the bytes are damaged, [`Error::Io`] if they cannot be
     /// read.
     pub fn read_tile<'b>(&self, index: u64, parts: u8, buffer: &'b mut Vec<u8>) -> Result<Vec<&'b [u8]>> {
-        let Some(range) = self.table.range(index) else {
-            let count = self.tiling().len();
-            return Err(FormatError::argument(format!("tile {index} of {count}"))
-                .in_tensor(&*self.name)
-                .into());
-        };
+        let Some(range) = self.table.range(index) else { return Err(self.no_tile(index)) };
         let lengths: Vec<usize> =
             self.table.part_bytes(index).take(usize::from(parts)).map(|n| n as usize).collect();
         // The table's rules keep a tile below 17 MiB.
@@ -119,20 +114,75 @@ impl PackedTensor {
         buffer.resize(lengths.iter().sum(), 0);
         let offset = self.place.start + range.start;
         read_exact(&*self.file, &self.path, buffer, offset).map_err(|e| self.locate(e, index, offset))?;
+        self.split(index, &lengths, buffer, true)
+    }
+
+    /// Bytes of all tiles, which lie in order in front of the tile table.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.table.data_bytes()
+    }
+
+    /// Where tile `index` lies among the bytes of all tiles; `None` past the last tile.
+    pub(crate) fn data_range(&self, index: u64) -> Option<Range<u64>> {
+        self.table.range(index)
+    }
+
+    /// Fills `out` with bytes of the tiles, from byte `at` of the first one on, unchecked.
+    pub(crate) fn read_data(&self, at: u64, out: &mut [u8]) -> Result<()> {
+        let offset = self.place.start + at;
+        read_exact(&*self.file, &self.path, out, offset).map_err(|e| match self.name_io(e) {
+            Error::Input(e) => Error::Input(e.in_file(self.file_name()).in_tensor(&*self.name).at(offset)),
+            e => e,
+        })
+    }
+
+    /// Checks tile `index` in `data`, which begins with the first tile and holds at least this one.
+    pub(crate) fn check_tile(&self, index: u64, data: &[u8]) -> Result<()> {
+        self.tile_from(index, data, true).map(|_| ())
+    }
+
+    /// The parts of tile `index` in `data`, the bytes of all tiles, which were checked before.
+    pub(crate) fn tile_in<'b>(&self, index: u64, data: &'b [u8]) -> Result<Vec<&'b [u8]>> {
+        self.tile_from(index, data, false)
+    }
+
+    fn tile_from<'b>(&self, index: u64, data: &'b [u8], check: bool) -> Result<Vec<&'b [u8]>> {
+        let range = self.table.range(index).map(|r| r.start as usize..r.end as usize);
+        let Some(bytes) = range.and_then(|range| data.get(range)) else {
+            return Err(self.no_tile(index));
+        };
+        let lengths: Vec<usize> = self.table.part_bytes(index).map(|n| n as usize).collect();
+        self.split(index, &lengths, bytes, check)
+    }
+
+    /// Cuts the bytes of a tile, as many as `lengths` say together, into its parts.
+    fn split<'b>(
+        &self,
+        index: u64,
+        lengths: &[usize],
+        bytes: &'b [u8],
+        check: bool,
+    ) -> Result<Vec<&'b [u8]>> {
         let tile = self.tiling().tile(index);
-        let mut rest = buffer.as_slice();
+        let mut at = self.place.start + self.table.range(index).map_or(0, |range| range.start);
+        let mut rest = bytes;
         let mut out = Vec::with_capacity(lengths.len());
-        let mut at = offset;
-        for (part, length) in (0u8..).zip(lengths) {
+        for (part, &length) in (0u8..).zip(lengths) {
             let (payload, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            self.table
-                .check_part(&self.key, &tile, part, payload)
-                .map_err(|e| self.locate(e.into(), index, at))?;
+            if check {
+                let result = self.table.check_part(&self.key, &tile, part, payload);
+                result.map_err(|e| self.locate(e.into(), index, at))?;
+            }
             out.push(payload);
             rest = behind;
             at += length as u64;
         }
         Ok(out)
+    }
+
+    fn no_tile(&self, index: u64) -> Error {
+        let count = self.tiling().len();
+        FormatError::argument(format!("tile {index} of {count}")).in_tensor(&*self.name).into()
     }
 
     /// Compares the hash of the whole tensor, once `hasher` has seen its `data` bytes of tiles.
@@ -152,9 +202,20 @@ impl PackedTensor {
     }
 
     fn locate(&self, error: Error, tile: u64, offset: u64) -> Error {
-        match error {
+        match self.name_io(error) {
             Error::Input(e) => {
                 Error::Input(e.in_file(self.file_name()).in_tensor(&*self.name).in_tile(tile).at(offset))
+            }
+            e => e,
+        }
+    }
+
+    /// Puts the tensor into an error of the operating system, which knows the file only.
+    fn name_io(&self, error: Error) -> Error {
+        match error {
+            Error::Io { action, path, source } => {
+                let message = format!("tensor \"{}\": {source}", escape(&self.name));
+                Error::Io { action, path, source: std::io::Error::new(source.kind(), message) }
             }
             e => e,
         }

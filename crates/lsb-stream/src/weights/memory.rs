@@ -1,16 +1,17 @@
 //! Weights that already lie in memory: for tests, small tools and programs that made them themselves.
 
-use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run};
+use super::bytes::Bytes;
+use super::held::Plain;
+use super::{TensorFacts, TensorWeights, WeightSource, facts_of};
 use crate::Result;
-use lsb_format::{DType, Error, Tiling};
-use lsb_quant::to_f32_into;
-use std::ops::Range;
+use lsb_format::{DType, Error};
+use std::sync::Arc;
 
 /// A source whose tensors are byte vectors in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryWeights {
     facts: Vec<TensorFacts>,
-    bytes: Vec<Vec<u8>>,
+    bytes: Vec<Arc<Bytes>>,
 }
 
 impl MemoryWeights {
@@ -44,7 +45,7 @@ impl MemoryWeights {
             codec: None,
             same_as: None,
         });
-        self.bytes.push(bytes);
+        self.bytes.push(Arc::new(Bytes::Allocated(bytes)));
         Ok(self)
     }
 
@@ -62,51 +63,19 @@ impl WeightSource for MemoryWeights {
         &self.facts
     }
 
-    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights + '_>> {
-        let (Some(facts), Some(bytes)) = (self.facts.get(tensor), self.bytes.get(tensor)) else {
-            return Err(Error::argument(format!("tensor {tensor} of {}", self.facts.len())).into());
-        };
-        let matrix = facts.matrix();
-        Ok(Box::new(Open { facts, bytes, tiling: Tiling::standard(matrix.rows, matrix.cols)? }))
-    }
-}
-
-struct Open<'a> {
-    facts: &'a TensorFacts,
-    bytes: &'a [u8],
-    tiling: Tiling,
-}
-
-impl Open<'_> {
-    fn bytes(&self, elements: &Range<u64>) -> &[u8] {
-        let at = |element: u64| (element * self.facts.dtype.bits() / 8) as usize;
-        &self.bytes[at(elements.start)..at(elements.end)]
-    }
-}
-
-impl TensorWeights for Open<'_> {
-    fn tiling(&self) -> &Tiling {
-        &self.tiling
+    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights>> {
+        let facts = facts_of(&self.facts, tensor)?;
+        let bytes = self.bytes.get(tensor).cloned().unwrap_or_default();
+        Ok(Box::new(Plain::new(facts.clone(), bytes)?))
     }
 
-    fn is_exact(&self) -> bool {
-        true
+    /// The same as opening: the bytes are shared.
+    fn hold(&self, tensor: usize) -> Result<Box<dyn TensorWeights>> {
+        self.open(tensor)
     }
 
-    fn scratch_bytes(&self) -> u64 {
-        0
-    }
-
-    fn read_f32(&self, elements: Range<u64>, out: &mut [f32], _: &mut Scratch) -> Result<()> {
-        check_float(self.facts)?;
-        check_run(self.facts, &elements, size_of_val(out), 32)?;
-        to_f32_into(self.facts.dtype, self.bytes(&elements), out);
-        Ok(())
-    }
-
-    fn read_exact(&self, elements: Range<u64>, out: &mut [u8], _: &mut Scratch) -> Result<()> {
-        check_run(self.facts, &elements, out.len(), self.facts.dtype.bits())?;
-        out.copy_from_slice(self.bytes(&elements));
-        Ok(())
+    /// The bytes of the tensor, although holding shares them, so that this stands for other sources.
+    fn held_bytes(&self, tensor: usize) -> u64 {
+        self.facts.get(tensor).map_or(0, |t| t.stored_bytes)
     }
 }

@@ -3,15 +3,22 @@
 //! A [`WeightSource`] lists its tensors and opens them one at a time; a [`TensorWeights`] reads any run of
 //! elements as f32, from any thread, decoding no more than the tiles that cover it. Who needs whole layers,
 //! row blocks or the whole tensor reads runs; nobody above this module asks where the weights come from.
+//!
+//! An open tensor reads its file whenever a run is asked for; a held one has all its stored bytes in memory.
+//! [`WeightStream`] holds the tensors that a forward pass asks for next.
 
+mod bytes;
 mod cover;
+mod held;
 mod memory;
 mod model;
 mod package;
+pub mod stream;
 
 pub use memory::MemoryWeights;
 pub use model::ModelWeights;
 pub use package::PackageWeights;
+pub use stream::{StreamFigures, StreamOptions, WeightStream};
 
 use crate::Result;
 use crate::package::Package;
@@ -69,7 +76,24 @@ pub trait WeightSource: Debug + Send + Sync {
     ///
     /// # Errors
     /// If the number does not exist, or the tensor's records are damaged.
-    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights + '_>>;
+    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights>>;
+
+    /// As [`WeightSource::open`], with all stored bytes read into memory now, in order and in large pieces,
+    /// and their checksums checked: what is returned never reads a file.
+    ///
+    /// # Errors
+    /// As [`WeightSource::open`]; if the file cannot be read, what is stored is damaged, or memory runs out.
+    fn hold(&self, tensor: usize) -> Result<Box<dyn TensorWeights>>;
+
+    /// Bytes of memory that [`WeightSource::hold`] takes: the stored bytes, tile table included, of a tensor
+    /// stored with another one that one's. 0 for a number that does not exist.
+    fn held_bytes(&self, tensor: usize) -> u64;
+
+    /// Stored bytes read from files so far by whatever was opened or held here; always 0 where nothing lies
+    /// in files.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
 
     /// The number of the tensor of that name.
     fn find(&self, name: &str) -> Option<usize> {
@@ -94,15 +118,20 @@ pub fn open_weights(
     Ok(Box::new(ModelWeights::new(Model::open(path, options)?)))
 }
 
-/// One open tensor. Elements are counted row-major over the whole tensor.
+/// One open or held tensor. Elements are counted row-major over the whole tensor. Any number of threads may
+/// read runs at once, each with a [`Scratch`] of its own.
 pub trait TensorWeights: Send + Sync {
+    /// What is known about it.
+    fn facts(&self) -> &TensorFacts;
+
     /// The natural partition: runs that end where its tiles end decode nothing twice.
     fn tiling(&self) -> &Tiling;
 
     /// True where [`TensorWeights::read_exact`] gives the bytes of the original model.
     fn is_exact(&self) -> bool;
 
-    /// Bytes a [`Scratch`] grows to while runs of this tensor are read: at most one tile, encoded and decoded.
+    /// Bytes a [`Scratch`] grows to while runs of this tensor are read: at most one tile, encoded (where it is
+    /// not held) and decoded.
     fn scratch_bytes(&self) -> u64;
 
     /// Reads `elements` as f32 into `out`, which is as long as the run.
@@ -138,6 +167,12 @@ impl Scratch {
         let values = self.values.capacity() * size_of::<f32>();
         (self.stored.capacity() + values + self.exact.capacity()) as u64
     }
+}
+
+/// The facts of tensor number `tensor`, or that there is no such number.
+fn facts_of(facts: &[TensorFacts], tensor: usize) -> Result<&TensorFacts> {
+    let missing = || lsb_format::Error::argument(format!("tensor {tensor} of {}", facts.len()));
+    Ok(facts.get(tensor).ok_or_else(missing)?)
 }
 
 /// Checks a run against the tensor and the buffer that is to take it, at `bits` bits per element.

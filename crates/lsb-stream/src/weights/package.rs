@@ -1,7 +1,8 @@
 //! Weights of a package, decoded tile by tile with the codecs of a registry.
 
+use super::bytes::{Bytes, read_whole};
 use super::cover::gather;
-use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run};
+use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run, facts_of};
 use crate::layers::layer_of;
 use crate::package::{Package, PackedTensor};
 use crate::{Error, Result};
@@ -10,14 +11,18 @@ use lsb_format::{Tile, Tiling};
 use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An opened [`Package`] as a [`WeightSource`]. Every tile is checked against its checksum when it is read.
+/// An opened [`Package`] as a [`WeightSource`]. Every tile is checked against its checksum when its bytes are
+/// read from the file.
 #[derive(Debug)]
 pub struct PackageWeights {
     package: Package,
     facts: Vec<TensorFacts>,
     /// For each tensor, the codec that decodes it.
     codecs: Vec<Arc<dyn Quantizer>>,
+    /// Bytes read from the shards.
+    bytes_read: Arc<AtomicU64>,
 }
 
 impl PackageWeights {
@@ -64,33 +69,20 @@ impl PackageWeights {
             });
             codecs.push(Arc::clone(quantizer));
         }
-        Ok(PackageWeights { package, facts, codecs })
+        Ok(PackageWeights { package, facts, codecs, bytes_read: Arc::default() })
     }
 
     /// The package.
     pub fn package(&self) -> &Package {
         &self.package
     }
-}
 
-fn parameters(codec: &CodecRecord) -> Result<Parameters> {
-    let parameters = serde_json::to_value(&codec.parameters).and_then(serde_json::from_value);
-    parameters.map_err(|e| {
-        let message = format!("parameters of {}: {e}", lsb_format::escape(&codec.id));
-        lsb_format::Error::corruption("P06", message).in_file(MANIFEST_FILE).into()
-    })
-}
-
-impl WeightSource for PackageWeights {
-    fn tensors(&self) -> &[TensorFacts] {
-        &self.facts
-    }
-
-    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights + '_>> {
+    /// Opens a tensor whose partition is the one its codec makes.
+    fn open_tensor(&self, tensor: usize) -> Result<Open> {
+        let facts = facts_of(&self.facts, tensor)?.clone();
+        let codec = self.codecs.get(tensor).ok_or_else(|| Error::Config("a tensor has no codec".into()))?;
         let packed = self.package.tensor_at(tensor)?;
-        let (Some(facts), Some(codec)) = (self.facts.get(tensor), self.codecs.get(tensor)) else {
-            return Err(lsb_format::Error::argument(format!("no tensor number {tensor}")).into());
-        };
+        self.bytes_read.fetch_add(packed.stored_bytes() - packed.data_bytes(), Ordering::Relaxed);
         let matrix = packed.matrix();
         // A decoder may rely on the partition its codec makes; the table only says what is stored.
         let tiling = codec.tiling(&matrix).map_err(Error::codec(&facts.name))?;
@@ -108,25 +100,87 @@ impl WeightSource for PackageWeights {
                 .into());
         }
         let decoder = codec.decoder(&matrix, packed.side()).map_err(Error::codec(&facts.name))?;
-        Ok(Box::new(Open { facts, packed, decoder }))
+        Ok(Open { facts, packed, decoder, held: None, bytes_read: Arc::clone(&self.bytes_read) })
     }
 }
 
-struct Open<'a> {
-    facts: &'a TensorFacts,
-    packed: PackedTensor,
-    decoder: Box<dyn TensorDecoder>,
+fn parameters(codec: &CodecRecord) -> Result<Parameters> {
+    let parameters = serde_json::to_value(&codec.parameters).and_then(serde_json::from_value);
+    parameters.map_err(|e| {
+        let message = format!("parameters of {}: {e}", lsb_format::escape(&codec.id));
+        lsb_format::Error::corruption("P06", message).in_file(MANIFEST_FILE).into()
+    })
 }
 
-impl Open<'_> {
-    /// Reads one tile with all its parts and hands them to `decode`.
+impl WeightSource for PackageWeights {
+    fn tensors(&self) -> &[TensorFacts] {
+        &self.facts
+    }
+
+    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights>> {
+        Ok(Box::new(self.open_tensor(tensor)?))
+    }
+
+    fn hold(&self, tensor: usize) -> Result<Box<dyn TensorWeights>> {
+        let mut open = self.open_tensor(tensor)?;
+        let Open { facts, packed, .. } = &open;
+        let mut checked = 0;
+        let read = |at, out: &mut [u8]| {
+            packed.read_data(at, out)?;
+            self.bytes_read.fetch_add(out.len() as u64, Ordering::Relaxed);
+            Ok(())
+        };
+        // Tiles are checked while their bytes are still in the cache.
+        let bytes = read_whole(packed.data_bytes(), &facts.name, read, |bytes| {
+            while packed.data_range(checked).is_some_and(|range| range.end <= bytes.len() as u64) {
+                packed.check_tile(checked, bytes)?;
+                checked += 1;
+            }
+            Ok(())
+        })?;
+        // Tiles without bytes are left where no byte was read at all.
+        for tile in checked..packed.tiling().len() {
+            packed.check_tile(tile, &bytes)?;
+        }
+        open.held = Some(bytes);
+        Ok(Box::new(open))
+    }
+
+    fn held_bytes(&self, tensor: usize) -> u64 {
+        self.package.stored_bytes_with(tensor).unwrap_or(0)
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+}
+
+struct Open {
+    facts: TensorFacts,
+    packed: PackedTensor,
+    decoder: Box<dyn TensorDecoder>,
+    /// The bytes of all tiles, where they are held in memory.
+    held: Option<Bytes>,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Open {
+    /// Finds one tile with all its parts, in memory or in the file, and hands them to `decode`.
     fn tile(
         &self,
         tile: &Tile,
         stored: &mut Vec<u8>,
         decode: impl FnOnce(&dyn TensorDecoder, &[&[u8]]) -> lsb_quant::Result<()>,
     ) -> Result<()> {
-        let parts = self.packed.read_tile(tile.index, self.tiling().parts(), stored)?;
+        let parts = match &self.held {
+            Some(held) => self.packed.tile_in(tile.index, held)?,
+            None => {
+                let parts = self.packed.read_tile(tile.index, self.tiling().parts(), stored)?;
+                let bytes = parts.iter().map(|part| part.len() as u64).sum();
+                self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+                parts
+            }
+        };
         decode(&*self.decoder, &parts).map_err(|e| match Error::codec(&self.facts.name)(e) {
             Error::Input(e) => Error::Input(e.in_file(self.packed.file_name()).in_tile(tile.index)),
             other => other,
@@ -134,7 +188,11 @@ impl Open<'_> {
     }
 }
 
-impl TensorWeights for Open<'_> {
+impl TensorWeights for Open {
+    fn facts(&self) -> &TensorFacts {
+        &self.facts
+    }
+
     fn tiling(&self) -> &Tiling {
         self.packed.tiling()
     }
@@ -146,13 +204,14 @@ impl TensorWeights for Open<'_> {
     fn scratch_bytes(&self) -> u64 {
         let tile = self.tiling().tile_rows().min(self.tiling().rows())
             * self.tiling().tile_cols().min(self.tiling().cols());
+        let stored = if self.held.is_some() { 0 } else { self.packed.largest_tile_bytes() };
         // Either as f32 or in its own type: a reader uses one of the two.
-        self.packed.largest_tile_bytes() + tile * self.facts.dtype.bits().div_ceil(8).max(4)
+        stored + tile * self.facts.dtype.bits().div_ceil(8).max(4)
     }
 
     fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
-        check_float(self.facts)?;
-        check_run(self.facts, &elements, size_of_val(out), 32)?;
+        check_float(&self.facts)?;
+        check_run(&self.facts, &elements, size_of_val(out), 32)?;
         let Scratch { stored, values, .. } = scratch;
         gather(
             self.tiling(),
@@ -166,7 +225,7 @@ impl TensorWeights for Open<'_> {
 
     fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
         let bits = self.facts.dtype.bits();
-        check_run(self.facts, &elements, out.len(), bits)?;
+        check_run(&self.facts, &elements, out.len(), bits)?;
         if !self.is_exact() {
             let (codec, name) = (self.facts.codec_id(), &self.facts.name);
             let message = format!("{codec} does not keep the bits of the source");

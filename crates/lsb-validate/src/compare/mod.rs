@@ -68,7 +68,7 @@ impl fmt::Debug for Compare<'_> {
 /// One tensor opened on both sides; 0 is the original.
 struct Pair<'a> {
     facts: [&'a TensorFacts; 2],
-    sides: [Box<dyn TensorWeights + 'a>; 2],
+    sides: [Box<dyn TensorWeights>; 2],
     /// Both sides give the bytes of the original, of the same type.
     by_bits: bool,
     /// Elements are real numbers on both sides.

@@ -31,20 +31,33 @@ impl WeightSource for Coded {
         &self.facts
     }
 
-    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights + '_>> {
+    fn open(&self, tensor: usize) -> Result<Box<dyn TensorWeights>> {
         let m = self.facts[tensor].matrix();
         let tiling = Tiling::new(m.rows, m.cols, self.tile.0, self.tile.1, 1)?;
-        Ok(Box::new(Open { inner: self.inner.open(tensor)?, tiling, exact: self.exact }))
+        let facts = self.facts[tensor].clone();
+        Ok(Box::new(Open { facts, inner: self.inner.open(tensor)?, tiling, exact: self.exact }))
+    }
+
+    fn hold(&self, tensor: usize) -> Result<Box<dyn TensorWeights>> {
+        self.open(tensor)
+    }
+
+    fn held_bytes(&self, tensor: usize) -> u64 {
+        self.inner.held_bytes(tensor)
     }
 }
 
-struct Open<'a> {
-    inner: Box<dyn TensorWeights + 'a>,
+struct Open {
+    facts: TensorFacts,
+    inner: Box<dyn TensorWeights>,
     tiling: Tiling,
     exact: bool,
 }
 
-impl TensorWeights for Open<'_> {
+impl TensorWeights for Open {
+    fn facts(&self) -> &TensorFacts {
+        &self.facts
+    }
     fn tiling(&self) -> &Tiling {
         &self.tiling
     }

@@ -1,0 +1,81 @@
+//! The options of a forward pass as flags.
+
+use super::value::{ram_mb, threads};
+use crate::exit::Failure;
+use lsb_model::{ModelRunner, RunOptions};
+use lsb_quant::Registry;
+use lsb_stream::Budget;
+use std::path::{Path, PathBuf};
+
+/// Options of every verb that runs a model.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Resources")]
+pub(crate) struct Running {
+    /// Memory the process may use, in MB
+    #[arg(long, value_name = "MB", value_parser = ram_mb, default_value_t = 400)]
+    pub(crate) target_ram_mb: u64,
+
+    /// Layers whose weights may be in memory at once; 0 means any number
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    max_layers_in_ram: usize,
+
+    /// Read the next weights while the current ones are used
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_value_t = true,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true,
+        action = clap::ArgAction::Set
+    )]
+    prefetch_enabled: bool,
+
+    /// Keep all weights in memory where the budget holds them
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_value_t = true,
+        default_missing_value = "true",
+        require_equals = true,
+        hide_possible_values = true,
+        action = clap::ArgAction::Set
+    )]
+    caching_enabled: bool,
+
+    /// Folder for activations that do not fit the memory [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    spill_dir: Option<PathBuf>,
+
+    /// Threads; 0 means one per core
+    #[arg(long, value_name = "N", value_parser = threads, default_value_t = 0)]
+    threads: usize,
+}
+
+impl Running {
+    /// The budget, and threads as asked for. Called once, before any work.
+    pub(crate) fn begin(&self) -> Result<Budget, Failure> {
+        if self.threads > 0 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global();
+            pool.map_err(|e| Failure::refused(format!("cannot start {} threads: {e}", self.threads)))?;
+        }
+        Ok(Budget::for_process(self.target_ram_mb))
+    }
+
+    pub(crate) fn options(&self) -> RunOptions {
+        RunOptions {
+            max_layers_in_ram: self.max_layers_in_ram,
+            prefetch: self.prefetch_enabled,
+            caching: self.caching_enabled,
+            spill: self.spill_dir.clone(),
+            ..RunOptions::default()
+        }
+    }
+
+    /// The model or package at `path`.
+    pub(crate) fn open(&self, path: &Path, budget: &Budget) -> Result<ModelRunner, Failure> {
+        Ok(ModelRunner::open(path, &Registry::standard(), budget, &self.options())?)
+    }
+}

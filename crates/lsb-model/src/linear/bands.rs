@@ -1,0 +1,93 @@
+//! Reused buffers into which bands of weights are decoded.
+
+use crate::{Error, Result};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
+use lsb_stream::{Scratch, TensorWeights};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Weights per band where the rows of a matrix allow it: 2 MiB of f32, which stays in the second-level cache
+/// while it is multiplied, and is enough rows for the matrix product to run at speed.
+pub(crate) const BAND_WEIGHTS: usize = 1 << 19;
+
+/// Buffers for bands, one for each thread that needs one at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Bands(Mutex<Vec<Band>>);
+
+/// A buffer for one band.
+#[derive(Debug)]
+pub(crate) struct Band {
+    values: Tensor,
+    scratch: Mutex<Scratch>,
+}
+
+impl Bands {
+    /// Bytes that `threads` threads need for matrices whose widest row has `row` weights.
+    pub(crate) fn bytes(threads: usize, row: usize) -> u64 {
+        // The decoded band, its bytes as they are stored (at most as many), and a decoded tile that it covers
+        // in part.
+        threads as u64 * (2 * 4 * row.max(BAND_WEIGHTS) as u64 + 4 * lsb_format::TILE_WEIGHTS)
+    }
+
+    /// Rows of `width` weights that a band holds.
+    pub(crate) fn rows_at_once(width: usize) -> usize {
+        (BAND_WEIGHTS / width.max(1)).max(1)
+    }
+
+    /// Decodes `elements` of `weights` and hands them to `use_band` as a tensor of shape `[rows, columns]`.
+    pub(crate) fn with<R>(
+        &self,
+        weights: &dyn TensorWeights,
+        elements: Range<u64>,
+        [rows, columns]: [usize; 2],
+        use_band: impl FnOnce(Tensor) -> candle_core::Result<R>,
+    ) -> Result<R> {
+        let name = &weights.facts().name;
+        let length = rows * columns;
+        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let band = match free.filter(|band| band.values.elem_count() >= length) {
+            Some(band) => band,
+            None => Band {
+                values: Tensor::zeros(length.max(BAND_WEIGHTS), DType::F32, &Device::Cpu)
+                    .map_err(Error::compute(name))?,
+                scratch: Mutex::default(),
+            },
+        };
+        let fill = Fill { weights, elements, scratch: &band.scratch, failure: Mutex::new(None) };
+        let part = band.values.narrow(0, 0, length).map_err(Error::compute(name))?;
+        let filled = part.inplace_op1(&fill);
+        if let Some(error) = fill.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error.into());
+        }
+        let result = filled.and_then(|()| part.reshape((rows, columns))).and_then(use_band);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(band);
+        result.map_err(Error::compute(name))
+    }
+}
+
+/// Decodes weights straight into a tensor.
+struct Fill<'a> {
+    weights: &'a dyn TensorWeights,
+    elements: Range<u64>,
+    scratch: &'a Mutex<Scratch>,
+    /// What went wrong, as this crate's kind of error.
+    failure: Mutex<Option<lsb_stream::Error>>,
+}
+
+impl InplaceOp1 for Fill<'_> {
+    fn name(&self) -> &'static str {
+        "decode"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let (CpuStorage::F32(values), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
+            candle_core::bail!("weights are decoded into contiguous f32");
+        };
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.weights.read_f32(self.elements.clone(), &mut values[start..end], &mut scratch);
+        read.or_else(|error| {
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            candle_core::bail!("the weights cannot be read")
+        })
+    }
+}

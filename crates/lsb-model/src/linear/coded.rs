@@ -1,0 +1,114 @@
+//! Weights that are decoded band by band while they are multiplied.
+
+use super::{Bands, Linear, add_bias};
+use crate::spec::MapSpec;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use lsb_stream::TensorWeights;
+use rayon::prelude::*;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A linear map whose weights lie in their stored form, in memory or in a file.
+pub(crate) struct Coded {
+    spec: MapSpec,
+    weights: Arc<dyn TensorWeights>,
+    bias: Option<Tensor>,
+    bands: Arc<Bands>,
+}
+
+impl Coded {
+    pub(crate) fn new(
+        spec: MapSpec,
+        weights: Arc<dyn TensorWeights>,
+        bias: Option<Tensor>,
+        bands: Arc<Bands>,
+    ) -> Coded {
+        Coded { spec, weights, bias, bands }
+    }
+
+    /// Rows of the stored matrix, cut into bands that end where tiles end.
+    fn cut(&self, rows: Range<usize>, columns: usize) -> Vec<Range<usize>> {
+        let tile_rows = usize::try_from(self.weights.tiling().tile_rows()).unwrap_or(usize::MAX).max(1);
+        // Whole tiles where they are small enough; of a taller tile no more than a band at a time.
+        let wanted = Bands::rows_at_once(columns);
+        let step = if tile_rows <= wanted { wanted / tile_rows * tile_rows } else { tile_rows };
+        let mut bands = Vec::new();
+        let mut start = rows.start;
+        while start < rows.end {
+            let end = ((start / step + 1) * step).min(rows.end);
+            bands.push(start..end);
+            start = end;
+        }
+        bands
+    }
+
+    fn band<R>(
+        &self,
+        rows: &Range<usize>,
+        columns: usize,
+        use_band: impl FnOnce(Tensor) -> candle_core::Result<R>,
+    ) -> Result<R> {
+        let elements = (rows.start * columns) as u64..(rows.end * columns) as u64;
+        self.bands.with(&*self.weights, elements, [rows.len(), columns], use_band)
+    }
+
+    /// Stored rows are outputs: every band gives some of them.
+    fn by_outputs(&self, x: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+        let first = rows.start;
+        let tokens = x.dim(0).map_err(self.failed())?;
+        let y = Tensor::zeros((tokens, rows.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
+        self.cut(rows, self.spec.inputs).par_iter().try_for_each(|band| {
+            self.band(band, self.spec.inputs, |w| y.slice_set(&x.matmul(&w.t()?)?, 1, band.start - first))
+        })?;
+        Ok(y)
+    }
+
+    /// Stored rows are inputs: every band adds to all outputs, in the order of the bands.
+    fn by_inputs(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        let tokens = x.dim(0).map_err(self.failed())?;
+        let mut y =
+            Tensor::zeros((tokens, columns.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
+        for group in self.cut(0..self.spec.inputs, self.spec.outputs).chunks(rayon::current_num_threads()) {
+            let parts: Vec<Result<Tensor>> = group
+                .par_iter()
+                .map(|band| {
+                    self.band(band, self.spec.outputs, |w| {
+                        let x = x.narrow(1, band.start, band.len())?.contiguous()?;
+                        x.matmul(&w.narrow(1, columns.start, columns.len())?)
+                    })
+                })
+                .collect();
+            for part in parts {
+                y = (y + part?).map_err(self.failed())?;
+            }
+        }
+        Ok(y)
+    }
+
+    fn failed(&self) -> impl FnOnce(candle_core::Error) -> Error + use<> {
+        Error::compute(self.spec.tensor.clone())
+    }
+}
+
+impl Linear for Coded {
+    fn spec(&self) -> &MapSpec {
+        &self.spec
+    }
+
+    fn forward_rows(&self, x: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+        let y = if self.spec.inputs_first {
+            self.by_inputs(x, rows.clone())?
+        } else {
+            self.by_outputs(x, rows.clone())?
+        };
+        add_bias(y, self.bias.as_ref(), &rows, &self.spec)
+    }
+}
+
+impl fmt::Debug for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coded").field("spec", &self.spec).field("weights", self.weights.facts()).finish()
+    }
+}

@@ -1,0 +1,128 @@
+//! Sentence embeddings: one vector for each text, from the hidden states of its tokens.
+
+#[cfg(test)]
+mod tests;
+
+use crate::fields::Fields;
+use crate::{Error, ModelRunner, NoTap, Result};
+use candle_core::Tensor;
+use lsb_format::Error as InputError;
+use std::path::Path;
+
+/// How hidden states become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// Which of them are used.
+    pub kind: PoolingKind,
+    /// Whether the vector is divided by its length.
+    pub normalize: bool,
+}
+
+/// Which hidden states are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolingKind {
+    /// The mean over all tokens, special ones included.
+    Mean,
+    /// The first token's.
+    First,
+}
+
+impl Default for Pooling {
+    fn default() -> Self {
+        Pooling { kind: PoolingKind::Mean, normalize: true }
+    }
+}
+
+impl Pooling {
+    /// What a model's folder says in the files of sentence-transformers (`1_Pooling/config.json`, `modules.json`);
+    /// the mean, normalized, where there are none.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be used, or asks for a kind of pooling that is not known.
+    pub fn open(folder: &Path) -> Result<Pooling> {
+        let mut pooling = Pooling::default();
+        if let Some(modules) = read(folder, "modules.json")? {
+            let types = modules.as_array().into_iter().flatten().filter_map(|m| m.get("type")?.as_str());
+            pooling.normalize = types.into_iter().any(|t| t.ends_with(".Normalize"));
+        }
+        let Some(config) = read(folder, "1_Pooling/config.json")? else { return Ok(pooling) };
+        let empty = serde_json::Map::new();
+        let fields = Fields(config.as_object().unwrap_or(&empty));
+        let set = |name: &'static str| -> Result<bool> {
+            let flag = fields.flag(&[name]).map_err(|e| e.in_file("1_Pooling/config.json"))?;
+            Ok(flag.is_some_and(|(_, set)| set))
+        };
+        let others = ["pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens"];
+        pooling.kind = match (set("pooling_mode_mean_tokens")?, set("pooling_mode_cls_token")?) {
+            (true, false) => PoolingKind::Mean,
+            (false, true) => PoolingKind::First,
+            _ => return Err(unknown()),
+        };
+        for other in others {
+            if set(other)? {
+                return Err(unknown());
+            }
+        }
+        Ok(pooling)
+    }
+
+    /// The vector of hidden states `x`, [tokens, hidden].
+    fn apply(self, x: &Tensor) -> Result<Vec<f32>> {
+        let pooled = || match self.kind {
+            PoolingKind::Mean => x.mean(0),
+            PoolingKind::First => x.get(0),
+        };
+        let mut vector = pooled().and_then(|v| v.to_vec1::<f32>()).map_err(Error::compute("pooling"))?;
+        if self.normalize {
+            let length = vector.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
+            vector.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
+        }
+        Ok(vector)
+    }
+}
+
+fn unknown() -> Error {
+    InputError::argument("only pooling by the mean or by the first token is known")
+        .in_file("1_Pooling/config.json")
+        .into()
+}
+
+/// A JSON file of the folder, if it is there. It is small: more than 1 MB is not read.
+fn read(folder: &Path, name: &str) -> Result<Option<serde_json::Value>> {
+    let path = folder.join(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bad = |e: String| InputError::argument(e).in_file(name);
+    let size = std::fs::metadata(&path).map_err(|e| bad(e.to_string()))?.len();
+    if size > 1 << 20 {
+        return Err(bad(format!("{size} bytes are too many for this file")).into());
+    }
+    let bytes = std::fs::read(&path).map_err(|e| bad(e.to_string()))?;
+    Ok(Some(serde_json::from_slice(&bytes).map_err(|e| bad(format!("not readable as JSON: {e}")))?))
+}
+
+impl ModelRunner {
+    /// One vector for each text, given as token ids with the special ones.
+    ///
+    /// # Errors
+    /// If an id is not in the vocabulary, a text has no tokens or too many, or weights cannot be read.
+    pub fn embeddings(&self, texts: &[Vec<u32>], pooling: Pooling) -> Result<Vec<Vec<f32>>> {
+        if let Some(empty) = texts.iter().position(Vec::is_empty) {
+            return Err(InputError::argument(format!("text {empty} has no tokens")).into());
+        }
+        let mut batch = self.batch(texts)?;
+        batch.run(&mut NoTap)?;
+        let windows = batch.windows().to_vec();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for (index, chunk) in batch.chunks().into_iter().enumerate() {
+            let x = batch.output(index)?;
+            // Without causal attention a chunk holds whole windows.
+            for window in windows.iter().filter(|w| chunk.contains(&w.start)) {
+                let part = x.narrow(0, window.start - chunk.start, window.len());
+                vectors.push(pooling.apply(&part.map_err(Error::compute("pooling"))?)?);
+            }
+        }
+        Ok(vectors)
+    }
+}

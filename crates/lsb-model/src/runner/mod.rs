@@ -1,0 +1,190 @@
+//! Runs a model: many windows of tokens a block at a time, or one sequence a token at a time.
+
+mod batch;
+mod embedding;
+mod head;
+mod memory;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use batch::Batch;
+pub use head::{Head, HeadTile};
+pub use session::Session;
+
+use crate::block::Rotary;
+use crate::spec::{MapSpec, ModelSpec};
+use crate::weights::Weights;
+use crate::{ModelConfig, Result};
+use lsb_format::Error;
+use lsb_quant::Registry;
+use lsb_stream::source::OpenOptions;
+use lsb_stream::{Budget, Reservation, StreamFigures, StreamOptions, WeightSource, open_weights};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a model is run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// How many layers may have weights in memory at once; 0 means any number.
+    pub max_layers_in_ram: usize,
+    /// Read the next weights while the current ones are used.
+    pub prefetch: bool,
+    /// Keep weights in memory from pass to pass where the budget holds all of them.
+    pub caching: bool,
+    /// Tokens that go through a block at once; more of them use each decoded weight more often and take more
+    /// memory. Halved until half of the memory for activations is enough.
+    pub chunk_tokens: usize,
+    /// Bytes of the budget that are set aside for activations; `None` means a third of it. What does not fit there
+    /// takes what weights leave, or goes to a file.
+    pub activation_bytes: Option<u64>,
+    /// Where activations go that do not fit the budget; `None` means the system's temporary directory.
+    pub spill: Option<PathBuf>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        RunOptions {
+            max_layers_in_ram: 1,
+            prefetch: true,
+            caching: true,
+            chunk_tokens: 512,
+            activation_bytes: None,
+            spill: None,
+        }
+    }
+}
+
+/// A model whose forward pass can be run, with its weights wherever they are.
+#[derive(Debug)]
+pub struct ModelRunner {
+    config: ModelConfig,
+    spec: ModelSpec,
+    weights: Weights,
+    budget: Budget,
+    /// The part of the budget that weights cannot take.
+    activations: Budget,
+    options: RunOptions,
+    _set_aside: Reservation,
+}
+
+impl ModelRunner {
+    /// The model or package at `path`, inside `budget`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, has no `config.json`, or if its architecture has no forward pass.
+    pub fn open(
+        path: &Path,
+        registry: &Registry,
+        budget: &Budget,
+        options: &RunOptions,
+    ) -> Result<ModelRunner> {
+        let source: Arc<dyn WeightSource> = open_weights(path, registry, &OpenOptions::default())?.into();
+        let file = path.join("config.json");
+        let bytes = std::fs::read(&file).map_err(|e| {
+            Error::argument(format!("{}: {e}", file.display()))
+                .advise("a forward pass needs the model's config.json beside the weights")
+        })?;
+        ModelRunner::new(source, ModelConfig::parse(&bytes)?, budget, options)
+    }
+
+    /// The model that `config` describes and `source` holds.
+    ///
+    /// # Errors
+    /// If its architecture has no forward pass, tensors are missing, or the budget is too small.
+    pub fn new(
+        source: Arc<dyn WeightSource>,
+        config: ModelConfig,
+        budget: &Budget,
+        options: &RunOptions,
+    ) -> Result<ModelRunner> {
+        let spec = ModelSpec::new(&config, &*source)?;
+        let stream = StreamOptions {
+            max_layers_in_ram: options.max_layers_in_ram,
+            prefetch: options.prefetch,
+            caching: options.caching,
+        };
+        let bytes = options.activation_bytes.unwrap_or(budget.limit() / 3);
+        let set_aside = budget.reserve(bytes, "activations")?;
+        let weights = Weights::new(&spec, source, budget, stream)?;
+        Ok(ModelRunner {
+            config,
+            spec,
+            weights,
+            budget: budget.clone(),
+            activations: Budget::new(bytes),
+            options: options.clone(),
+            _set_aside: set_aside,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What is computed.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The weights.
+    pub fn source(&self) -> &Arc<dyn WeightSource> {
+        self.weights.source()
+    }
+
+    /// What was read, and how long that took.
+    pub fn figures(&self) -> StreamFigures {
+        self.weights.figures()
+    }
+
+    /// Many windows of token ids, to be run block by block.
+    ///
+    /// # Errors
+    /// If an id is not in the vocabulary, a window is longer than learned positions allow, or the budget is too
+    /// small.
+    pub fn batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
+        Batch::new(self, windows)
+    }
+
+    /// One sequence of up to `capacity` tokens, to be run token by token.
+    ///
+    /// # Errors
+    /// If the budget does not hold its keys and values.
+    pub fn session(&self, capacity: usize, cache: crate::CacheType) -> Result<Session<'_>> {
+        Session::new(self, capacity, cache)
+    }
+
+    /// One linear map, to be applied to other inputs than a pass gives it.
+    ///
+    /// # Errors
+    /// If its weights cannot be read.
+    pub fn map(&self, map: &MapSpec) -> Result<Arc<dyn crate::Linear>> {
+        self.weights.map(map)
+    }
+
+    /// Memory for activations.
+    fn reserve(&self, bytes: u64, what: &str) -> Result<Reservation> {
+        self.activations.reserve(bytes, what).or_else(|_| Ok(self.budget.reserve(bytes, what)?))
+    }
+
+    /// Tokens per chunk, where sequences are up to `length` tokens long.
+    fn chunk_tokens(&self, length: usize, copied: bool) -> usize {
+        let mut tokens = self.options.chunk_tokens.max(1);
+        while tokens > 16
+            && memory::workspace(&self.spec, tokens, length, copied) > self.activations.limit() / 2
+        {
+            tokens /= 2;
+        }
+        tokens
+    }
+
+    /// Rotary tables for sequences of up to `positions` tokens, and the memory they take.
+    fn rotary(&self, positions: usize) -> Result<(Vec<Rotary>, Reservation)> {
+        let specs = self.spec.rotaries();
+        let bytes = specs.iter().map(|spec| Rotary::bytes(spec, positions)).sum();
+        let memory = self.reserve(bytes, "tables of rotary embeddings")?;
+        let tables = specs.into_iter().map(|spec| Rotary::new(spec, positions)).collect::<Result<_>>()?;
+        Ok((tables, memory))
+    }
+}

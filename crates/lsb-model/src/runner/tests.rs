@@ -1,0 +1,120 @@
+//! Forward passes against outputs of an independent implementation.
+
+use super::batch::cut;
+use crate::{CacheType, ModelRunner, NoTap, RunOptions};
+use lsb_quant::Registry;
+use lsb_stream::Budget;
+use std::path::{Path, PathBuf};
+
+const ALL: &[&str] = &[
+    "bert",
+    "gemma2",
+    "gemma3",
+    "gpt-neox",
+    "gpt2",
+    "llama",
+    "llama3-rope",
+    "mistral",
+    "mixtral",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3-moe",
+];
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
+}
+
+struct Expected {
+    ids: Vec<u32>,
+    values: Vec<Vec<f32>>,
+}
+
+fn expected(folder: &Path) -> Expected {
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    Expected {
+        ids: serde_json::from_value(json["input_ids"].clone()).unwrap(),
+        values: serde_json::from_value(json["values"].clone()).unwrap(),
+    }
+}
+
+fn largest_difference(got: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    assert_eq!(got.len(), expected.len());
+    let pairs = got.iter().zip(expected).flat_map(|(g, e)| {
+        assert_eq!(g.len(), e.len());
+        g.iter().zip(e)
+    });
+    pairs.map(|(g, e)| (g - e).abs()).fold(0.0, f32::max)
+}
+
+/// What a batch of one window gives: logits, or hidden states of an encoder.
+fn outputs(model: &ModelRunner, ids: &[u32]) -> Vec<Vec<f32>> {
+    let mut batch = model.batch(&[ids.to_vec()]).unwrap();
+    batch.run(&mut NoTap).unwrap();
+    let mut out = Vec::new();
+    for chunk in 0..batch.chunks().len() {
+        let x = batch.output(chunk).unwrap();
+        let x = match model.logits() {
+            0 => x,
+            _ => model.head().unwrap().logits(&x).unwrap(),
+        };
+        out.extend(x.to_vec2::<f32>().unwrap());
+    }
+    out
+}
+
+fn open(folder: &Path, budget: u64, options: &RunOptions) -> ModelRunner {
+    ModelRunner::open(folder, &Registry::standard(), &Budget::new(budget), options).unwrap()
+}
+
+#[test]
+fn every_architecture_agrees_with_an_independent_implementation() {
+    for name in ALL {
+        let expected = expected(&golden(name));
+        let model = open(&golden(name), 1 << 30, &RunOptions::default());
+        let difference = largest_difference(&outputs(&model, &expected.ids), &expected.values);
+        println!("{name} {difference}");
+        assert!(difference < 1e-3, "{name}: {difference}");
+    }
+}
+
+#[test]
+fn chunks_and_caches_change_nothing() {
+    for name in ALL {
+        let expected = expected(&golden(name));
+        let options = RunOptions { chunk_tokens: 7, ..RunOptions::default() };
+        let model = open(&golden(name), 1 << 30, &options);
+        let difference = largest_difference(&outputs(&model, &expected.ids), &expected.values);
+        assert!(difference < 1e-3, "{name}: {difference}");
+        if model.logits() == 0 {
+            continue;
+        }
+        for (kind, tolerance) in [(CacheType::F32, 1e-3), (CacheType::F16, 0.01), (CacheType::Q8, 0.15)] {
+            let mut session = model.session(24, kind).unwrap();
+            let (prompt, rest) = expected.ids.split_at(10);
+            let mut rows = vec![session.feed(prompt, true).unwrap()];
+            for id in rest {
+                rows.push(session.feed(&[*id], true).unwrap());
+            }
+            let difference = largest_difference(&rows, &expected.values[9..]);
+            println!("{name} {kind:?} {difference}");
+            assert!(difference < tolerance, "{name} {kind:?}: {difference}");
+            assert!(session.feed(&[1], false).is_err(), "the session is full");
+        }
+    }
+}
+
+#[test]
+fn windows_are_cut_into_chunks() {
+    let chunks = cut(&[3, 4, 10, 2, 2], 7);
+    let tokens: Vec<_> = chunks.iter().map(|c| c.tokens.clone()).collect();
+    assert_eq!(tokens, [0..7, 7..14, 14..17, 17..21]);
+    assert_eq!(chunks.iter().map(|c| c.part).collect::<Vec<_>>(), [false, true, true, false]);
+    assert_eq!(chunks[2].segments[0].first, 7);
+    assert_eq!(
+        chunks[3].segments.iter().map(|s| (s.sequence, s.first)).collect::<Vec<_>>(),
+        [(0, 0), (1, 0)]
+    );
+}

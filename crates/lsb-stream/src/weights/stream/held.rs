@@ -1,0 +1,46 @@
+//! A tensor together with the memory it was promised.
+
+use super::super::{Scratch, TensorFacts, TensorWeights};
+use crate::{Reservation, Result};
+use lsb_format::Tiling;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A held tensor; its memory goes back to the budget when the last user drops it.
+pub(super) struct Reserved {
+    // Fields are dropped in this order: the memory is free before the budget says so.
+    weights: Box<dyn TensorWeights>,
+    _memory: Arc<Reservation>,
+}
+
+impl Reserved {
+    pub(super) fn new(weights: Box<dyn TensorWeights>, memory: Arc<Reservation>) -> Self {
+        Reserved { weights, _memory: memory }
+    }
+}
+
+impl TensorWeights for Reserved {
+    fn facts(&self) -> &TensorFacts {
+        self.weights.facts()
+    }
+
+    fn tiling(&self) -> &Tiling {
+        self.weights.tiling()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.weights.is_exact()
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        self.weights.scratch_bytes()
+    }
+
+    fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+        self.weights.read_f32(elements, out, scratch)
+    }
+
+    fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+        self.weights.read_exact(elements, out, scratch)
+    }
+}
