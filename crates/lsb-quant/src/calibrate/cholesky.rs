@@ -26,8 +26,8 @@ pub(super) fn factor(a: &mut [f64], n: usize) -> bool {
             let row = &mut row[first..below];
             for i in 0..width {
                 let mut sum = row[i];
-                for k in 0..i {
-                    sum -= row[k] * diagonal(i, k);
+                for (k, &x) in row[..i].iter().enumerate() {
+                    sum -= x * diagonal(i, k);
                 }
                 row[i] = sum / diagonal(i, i);
             }

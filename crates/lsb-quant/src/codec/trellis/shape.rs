@@ -2,12 +2,13 @@
 //!
 //! The curve holds, for each magnitude, minus the logarithm of the probability of a level of that magnitude among the
 //! levels of its set, in eighths of a bit. Positive and negative levels are equally likely. It is smooth, so what is
-//! stored are its second differences. Levels beyond the curve are escapes.
+//! stored are second differences of points on it, the further apart the wider it is, with straight lines between. Levels
+//! beyond the curve are escapes.
 
 use super::number::{exp2, log2};
 use super::search::{REACH, RateTable};
-use crate::codec::bitstream::BitReader;
-use lsb_format::entropy::{PRECISION, Table, fold, unfold};
+use crate::codec::bitstream::{BitReader, best_rice};
+use lsb_format::entropy::{Table, fold, unfold};
 use lsb_format::{Error, Result};
 
 /// The most magnitudes of a curve: symbols are bytes, and two of them are escapes.
@@ -17,12 +18,17 @@ pub(super) const MAX_MAGNITUDES: usize = 253;
 const CENTER: i32 = 128;
 /// Eighths of a bit of the least likely level that is told apart.
 const LONGEST: u32 = 127;
+/// Points of a curve are at most `2^MAX_SPACING` magnitudes apart.
+const MAX_SPACING: u32 = 4;
 /// What a level costs, in bits, where nothing of the kind was seen before.
 const UNSEEN_BITS: f64 = 18.0;
 
 /// One class: probabilities of its levels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
+    /// Eighths of a bit of the magnitudes that are multiples of `2^spacing`.
+    points: Vec<u8>,
+    spacing: u32,
     /// Eighths of a bit by magnitude.
     curve: Vec<u8>,
     /// Eighths of a bit of each escape, where there are any.
@@ -47,7 +53,7 @@ pub(super) fn set_of(level: i32) -> usize {
 impl Shape {
     /// The shape that suits levels whose magnitudes occur `counts[m]` times.
     pub(super) fn of_counts(counts: &[f64]) -> Shape {
-        let totals = [0, 1].map(|set| counts.iter().skip(set).step_by(2).sum::<f64>());
+        let totals = totals(counts);
         let total = totals[0] + totals[1];
         // The end of the tail costs more in the table than as escapes.
         let (mut n, mut beyond) = (counts.len(), 0.0);
@@ -55,15 +61,43 @@ impl Shape {
             n -= 1;
             beyond += counts[n];
         }
-        let bits = |count: f64, total: f64| {
-            let share = (count / total.max(1e-9)).clamp(1e-9, 1.0);
-            ((-8.0 * log2(share) + 0.5) as u32).min(LONGEST) as u8
-        };
-        let level = |m: usize| if m == 0 { counts[0] } else { 0.5 * counts[m] };
+        let bits = |share: f64| ((-8.0 * log2(share.clamp(1e-9, 1.0)) + 0.5) as u32).min(LONGEST) as u8;
+        let escape = (beyond > 0.0).then(|| bits(0.5 * beyond / total.max(1e-9)));
         // A magnitude that happens to be missing is nearly as likely as one that occurs once.
-        let curve = (0..n).map(|m| bits(level(m) + 0.25, totals[m % 2] + 0.25)).collect();
-        let escape = (beyond > 0.0).then(|| bits(0.5 * beyond, total));
-        Shape { curve, escape }
+        let share = |m: usize| {
+            let level = if m == 0 { 1.0 } else { 0.5 } * counts.get(m).copied().unwrap_or(0.0);
+            (level + 0.25) / (totals[m % 2] + 0.25)
+        };
+        let of_spacing = |spacing: u32| {
+            let (width, half) = (1 << spacing, (1 << spacing) / 2);
+            let last = (n.max(1) - 1).div_ceil(width).min((MAX_MAGNITUDES - 1) / width);
+            let near = |i: usize| (i * width).saturating_sub(half)..=i * width + half;
+            let mean = |i: usize| near(i).map(share).sum::<f64>() / near(i).count() as f64;
+            let points = if n == 0 { Vec::new() } else { (0..=last).map(|i| bits(mean(i))).collect() };
+            Shape::of_points(points, spacing, escape)
+        };
+        let mut best = of_spacing(0);
+        let size = |shape: &Shape| shape.cost(counts) + best_rice(&shape.numbers()).1 as f64;
+        let mut least = size(&best);
+        for spacing in 1..=MAX_SPACING {
+            let shape = of_spacing(spacing);
+            let size = size(&shape);
+            if size < least {
+                (best, least) = (shape, size);
+            }
+        }
+        best
+    }
+
+    fn of_points(points: Vec<u8>, spacing: u32, escape: Option<u8>) -> Shape {
+        let width = 1usize << spacing;
+        let n = points.len().saturating_sub(1) * width + usize::from(!points.is_empty());
+        let at = |m: usize| {
+            let (i, part) = (m >> spacing, m & (width - 1));
+            let (a, b) = (usize::from(points[i]), usize::from(points[(i + 1).min(points.len() - 1)]));
+            ((a * (width - part) + b * part + width / 2) >> spacing) as u8
+        };
+        Shape { curve: (0..n).map(at).collect(), points, spacing, escape }
     }
 
     /// The shape of Gaussian samples with this standard deviation, in steps.
@@ -99,20 +133,23 @@ impl Shape {
 
     /// Bits that levels with these magnitudes take.
     pub(super) fn cost(&self, counts: &[f64]) -> f64 {
-        let tables = self.tables();
-        let bits = |m: usize| {
-            let table = &tables[m % 2];
-            let (symbol, more) = match self.code(m as i32) {
-                Coded::Symbol(symbol) => (symbol, 0.0),
-                // Most escapes are just beyond the curve.
-                Coded::Escape(symbol, _) => (symbol, 3.0),
-            };
-            match table.frequency(symbol) {
-                0 => UNSEEN_BITS,
-                f => f64::from(PRECISION) - log2(f64::from(f)) + more,
-            }
-        };
-        counts.iter().enumerate().filter(|&(_, &c)| c > 0.0).map(|(m, c)| c * bits(m)).sum()
+        // Most escapes are just beyond the curve.
+        let escape = self.escape.map_or(UNSEEN_BITS, |e| f64::from(e) / 8.0 + 3.0);
+        let bits = |m: usize| self.curve.get(m).map_or(escape, |&b| f64::from(b) / 8.0);
+        let lengths: f64 = counts.iter().enumerate().map(|(m, c)| c * bits(m)).sum();
+        // Frequencies are shares of all in the set.
+        let totals = totals(counts);
+        let rest: f64 = [0, 1].map(|set| totals[set] * log2(self.weights(set).max(1e-300))).iter().sum();
+        lengths + rest
+    }
+
+    /// Sum of `2^-bits` over all levels and escapes of a set.
+    fn weights(&self, set: usize) -> f64 {
+        let unit = weight(0) as f64;
+        let of = |bits: u8| weight(bits) as f64 / unit;
+        let levels = self.curve.iter().enumerate().skip(set).step_by(2);
+        let levels: f64 = levels.map(|(m, &bits)| of(bits) * if m == 0 { 1.0 } else { 2.0 }).sum();
+        levels + self.escape.map_or(0.0, |e| 2.0 * of(e))
     }
 
     /// The frequency tables of the even and the odd levels.
@@ -166,13 +203,11 @@ impl Shape {
 
     /// Integers that say it all, for a Rice code.
     pub(super) fn numbers(&self) -> Vec<u32> {
-        let mut out = vec![self.curve.len() as u32, self.escape.map_or(0, |e| u32::from(e) + 1)];
-        let at = |m: usize| i32::from(self.curve[m]);
-        out.extend((0..self.curve.len()).map(|m| match m {
-            0 => fold(at(0)),
-            1 => fold(at(1) - at(0)),
-            _ => fold(at(m) - 2 * at(m - 1) + at(m - 2)),
-        }));
+        let mut out =
+            vec![self.points.len() as u32, self.spacing, self.escape.map_or(0, |e| u32::from(e) + 1)];
+        out.extend(
+            (0..self.points.len()).map(|i| fold(i32::from(self.points[i]) - expected(&self.points[..i]))),
+        );
         out
     }
 
@@ -181,23 +216,34 @@ impl Shape {
     /// # Errors
     /// If a number is out of range.
     pub(super) fn read(reader: &mut BitReader<'_>, low: u32) -> crate::Result<Shape> {
-        let n = reader.rice(low, MAX_MAGNITUDES as u32)?;
-        let escape = reader.rice(low, LONGEST + 1)?;
-        let mut curve: Vec<u8> = Vec::with_capacity(n as usize);
-        for m in 0..n as usize {
-            let at = |i: usize| i32::from(curve[i]);
-            let expected = match m {
-                0 => 0,
-                1 => at(0),
-                _ => 2 * at(m - 1) - at(m - 2),
-            };
-            let bits = expected + unfold(reader.rice(low, 8 * LONGEST)?);
-            let bits = u8::try_from(bits).ok().filter(|&b| u32::from(b) <= LONGEST);
-            curve.push(bits.ok_or_else(|| out_of_range("a probability"))?);
+        let n = reader.rice(low, MAX_MAGNITUDES as u32)? as usize;
+        let spacing = reader.rice(low, MAX_SPACING)?;
+        if n > 0 && (n - 1) << spacing >= MAX_MAGNITUDES {
+            return Err(out_of_range("a curve").into());
         }
-        let escape = escape.checked_sub(1).map(|e| e as u8);
-        Ok(Shape { curve, escape })
+        let escape = reader.rice(low, LONGEST + 1)?;
+        let mut points: Vec<u8> = Vec::with_capacity(n);
+        for _ in 0..n {
+            let bits = expected(&points) + unfold(reader.rice(low, 8 * LONGEST)?);
+            let bits = u8::try_from(bits).ok().filter(|&b| u32::from(b) <= LONGEST);
+            points.push(bits.ok_or_else(|| out_of_range("a probability"))?);
+        }
+        Ok(Shape::of_points(points, spacing, escape.checked_sub(1).map(|e| e as u8)))
     }
+}
+
+/// What comes next if the curve goes straight on.
+fn expected(points: &[u8]) -> i32 {
+    match points {
+        [] => 0,
+        [a] => i32::from(*a),
+        [.., a, b] => 2 * i32::from(*b) - i32::from(*a),
+    }
+}
+
+/// Levels of either set.
+fn totals(counts: &[f64]) -> [f64; 2] {
+    [0, 1].map(|set| counts.iter().skip(set).step_by(2).sum())
 }
 
 fn out_of_range(what: &str) -> Error {
@@ -249,7 +295,7 @@ fn weight(bits: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::bitstream::{BitWriter, best_rice};
+    use crate::codec::bitstream::BitWriter;
     use proptest::prelude::*;
 
     fn level() -> impl Strategy<Value = i32> {
@@ -295,7 +341,7 @@ mod tests {
         for deviation in [0.3, 1.0, 4.0, 20.0] {
             let density = |m: usize| (-0.5 * (m as f64 / deviation).powi(2)).exp();
             let counts: Vec<f64> =
-                (0..200).map(|m| (1e6 * density(m) * if m == 0 { 1.0 } else { 2.0 }).floor()).collect();
+                (0..200).map(|m| (1e5 * density(m) * if m == 0 { 1.0 } else { 2.0 }).floor()).collect();
             let total = |set: usize| counts.iter().skip(set).step_by(2).sum::<f64>();
             let entropy: f64 = (0..200)
                 .filter(|&m| counts[m] > 0.0)

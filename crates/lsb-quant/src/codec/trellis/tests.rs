@@ -207,6 +207,28 @@ fn feedback_depends_on_no_thread_and_beats_rounding_alone() {
 }
 
 #[test]
+fn feedback_comes_close_to_the_bound_of_related_inputs() {
+    let (rows, cols) = (1024, 192);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let (factor, _) = UpperFactor::new(&h, cols, 0.001).unwrap();
+    // Shannon's bound where every direction gets bits: half the logarithm of what is left of the inputs' variance,
+    // column by column, over the error.
+    let logs: f64 = (0..cols).map(|i| -2.0 * f64::from(factor.diagonal(i)).log2()).sum();
+    for (tau, most) in [(0.45, 0.10), (0.15, 0.09)] {
+        let options = FeedbackOptions { tau, ..FeedbackOptions::default() };
+        let quantized = quantize(&codec("states=64"), &matrix, &weights, &factor, &options).unwrap();
+        let n = (rows * cols) as f64;
+        let bytes: usize = coded(&quantized).iter().map(|t| t.bytes().len()).sum();
+        let bits = 8.0 * bytes as f64 / n;
+        let side = 8.0 * quantized.side().len() as f64 / n;
+        let gap = bits - 0.5 * (logs / cols as f64 - (quantized.loss / n).log2());
+        println!("tau {tau}: {bits:.4} bits, {side:.4} of scales, {gap:.4} above the bound");
+        assert!(gap < most, "tau {tau}: {bits} bits, {gap} above the bound");
+    }
+}
+
+#[test]
 fn columns_may_be_taken_in_any_order() {
     let (rows, cols) = (300, 40);
     let (h, weights) = layer(rows, cols);
