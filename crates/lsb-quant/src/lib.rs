@@ -5,6 +5,7 @@
 //! nothing about files, layer names or tensors' roles, and starts no threads of its own: parallel work runs
 //! on whatever rayon pool the caller installed.
 
+pub mod calibrate;
 pub mod codec;
 mod distortion;
 mod error;
@@ -26,5 +27,5 @@ pub use quantizer::{
 };
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;
-pub use statistics::{Needs, OutlierSelection, Statistics, Surveyor};
+pub use statistics::{Magnitudes, Needs, OutlierSelection, Statistics, Surveyor};
 pub use weights::{from_f32_into, to_f32, to_f32_into};

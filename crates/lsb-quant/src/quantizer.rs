@@ -218,9 +218,9 @@ impl<E: TileEncoder> TensorEncoder for PerTile<E> {
             .enumerate()
             .map(|(i, out)| {
                 let tile = span.tile(i);
-                encoder.encode_tile(&tile, span.tile_bytes(i), out).map_err(|e| match e {
+                encoder.encode_tile(&tile, &span.tile_source(i), out).map_err(|e| match e {
                     crate::Error::NonFinite { index, value } => {
-                        crate::Error::NonFinite { index: span.first_weight(i) + index, value }
+                        crate::Error::NonFinite { index: span.weight_index(i, index), value }
                     }
                     other => other,
                 })

@@ -74,11 +74,16 @@ impl TileExponent {
         }
     }
 
+    /// The power of two itself.
+    pub(crate) fn power(self) -> f64 {
+        // |e| < 1023, so this is a normal f64.
+        f64::from_bits(((1023 + i64::from(self.0)) as u64) << 52)
+    }
+
     /// Multiplies a level back, saturating at the largest finite f32.
     pub(crate) fn restore(self, level: f64) -> f32 {
-        // |e| < 1023, so the power is a normal f64 and the product is exact.
-        let power = f64::from_bits(((1023 + i64::from(self.0)) as u64) << 52);
-        ((level * power) as f32).clamp(f32::MIN, f32::MAX)
+        // The product is exact.
+        ((level * self.power()) as f32).clamp(f32::MIN, f32::MAX)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::MatrixInfo;
 use lsb_format::{Tile, Tiling};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Consecutive tiles of a tensor and their weights, as they stand in the source.
@@ -46,6 +47,12 @@ impl<'a> Span<'a> {
         (self.tiles.end - self.tiles.start) as usize
     }
 
+    /// Index in the tensor of weight `index` of tile `i` of the span.
+    pub fn weight_index(&self, i: usize, index: u64) -> u64 {
+        let cols = self.tile(i).cols.max(1);
+        self.first_weight(i) + index / cols * self.tiling.cols() + index % cols
+    }
+
     /// Source bytes of the whole span.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -60,6 +67,21 @@ impl<'a> Span<'a> {
     pub fn first_weight(&self, i: usize) -> u64 {
         let tile = self.tile(i);
         tile.row * self.tiling.cols() + tile.col
+    }
+
+    /// Source bytes of tile `i` of the span, row-major: gathered from its rows where they do not follow one another.
+    pub fn tile_source(&self, i: usize) -> Cow<'a, [u8]> {
+        if self.tiling.is_contiguous() {
+            return Cow::Borrowed(self.tile_bytes(i));
+        }
+        let (tile, origin) = (self.tile(i), self.tiling.elements(self.tiles.clone()).start);
+        let byte = |element: u64| (element * self.matrix.dtype.bits() / 8) as usize;
+        let mut out = Vec::with_capacity(byte(tile.rows * tile.cols));
+        for row in tile.row..tile.row + tile.rows {
+            let at = row * self.tiling.cols() + tile.col - origin;
+            out.extend_from_slice(&self.bytes[byte(at)..byte(at + tile.cols)]);
+        }
+        Cow::Owned(out)
     }
 
     /// Source bytes of tile `i` of the span.

@@ -27,6 +27,10 @@ const VARIANTS: &[&str] = &[
     "rtn:bits=3,group=row",
     "rtn:bits=5,group=8",
     "rtn:8",
+    "trellis:bpw=2,states=8",
+    "trellis:1",
+    "trellis:8",
+    "trellis:tau=0.1,states=16",
 ];
 
 fn codecs() -> Vec<(String, Arc<dyn Quantizer>)> {

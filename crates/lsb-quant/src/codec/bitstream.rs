@@ -88,6 +88,13 @@ impl<'a> BitReader<'a> {
         Ok(value as u32)
     }
 
+    /// Reads `n` bits, at most 32; beyond the end they are zero.
+    pub(crate) fn bits(&mut self, n: u32) -> u32 {
+        let value = window(self.bytes, self.at) as u32 & low_mask(n);
+        self.at += n as usize;
+        value
+    }
+
     /// Ends reading.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod rtn;
 mod signs;
 mod sums;
 pub mod ternary;
+pub mod trellis;
 
 use crate::{CodecEntry, Error, MatrixInfo, Result};
 
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Vec<CodecEntry> {
         residual_binary::entry(),
         ternary::entry(),
         rtn::entry(),
+        trellis::entry(),
     ]
 }
 

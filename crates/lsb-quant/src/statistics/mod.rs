@@ -1,10 +1,12 @@
 //! Statistics of a whole tensor that codecs ask for before encoding, and how they are gathered.
 
+mod magnitudes;
 mod surveyor;
 mod tally;
 #[cfg(test)]
 mod tests;
 
+pub use magnitudes::Magnitudes;
 pub use surveyor::Surveyor;
 
 /// Statistics a codec must be given before it encodes.
@@ -13,12 +15,19 @@ pub use surveyor::Surveyor;
 pub struct Needs {
     /// Select this share of the weights, the largest by magnitude.
     pub outlier_ratio: Option<f64>,
+    /// Count the magnitudes.
+    pub magnitudes: bool,
 }
 
 impl Needs {
     /// Exactly this share of the weights, selected by magnitude.
     pub fn outliers(ratio: f64) -> Self {
-        Needs { outlier_ratio: Some(ratio) }
+        Needs { outlier_ratio: Some(ratio), ..Needs::default() }
+    }
+
+    /// How often each magnitude occurs.
+    pub fn magnitudes() -> Self {
+        Needs { magnitudes: true, ..Needs::default() }
     }
 }
 
@@ -41,4 +50,6 @@ pub struct OutlierSelection {
 pub struct Statistics {
     /// Present where [`Needs::outlier_ratio`] was asked for.
     pub outliers: Option<OutlierSelection>,
+    /// Present where [`Needs::magnitudes`] was asked for.
+    pub magnitudes: Option<Magnitudes>,
 }

@@ -1,5 +1,6 @@
 //! Exact selection of the largest weights by counting, in one to three passes.
 
+use super::magnitudes::Counter;
 use super::tally::{BINS, KeyOrder, Tally, count_equal, for_each_magnitude_run};
 use super::{Needs, OutlierSelection, Statistics};
 use crate::{Error, MatrixInfo, Result, Span, to_f32};
@@ -26,6 +27,9 @@ pub struct Surveyor {
     matrix: MatrixInfo,
     stage: Stage,
     selection: Option<Selection>,
+    magnitudes: Option<Counter>,
+    /// True until the first pass has ended.
+    first_pass: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,12 +80,20 @@ impl Surveyor {
             Some(s) if s.count > 0 => Stage::Leading,
             _ => Stage::Done,
         };
-        Surveyor { tiles: tiling.len() as usize, matrix: *matrix, stage, selection }
+        let magnitudes = needs.magnitudes.then(|| Counter::new(matrix));
+        Surveyor {
+            tiles: tiling.len() as usize,
+            matrix: *matrix,
+            stage,
+            selection,
+            magnitudes,
+            first_pass: true,
+        }
     }
 
     /// True while another pass over all spans, in order, is needed.
     pub fn wants_pass(&self) -> bool {
-        self.stage != Stage::Done
+        self.stage != Stage::Done || (self.first_pass && self.magnitudes.is_some())
     }
 
     /// Takes in the next span of the current pass.
@@ -89,6 +101,9 @@ impl Surveyor {
     /// # Errors
     /// [`crate::Error::NonFinite`] at the first NaN or infinity.
     pub fn observe(&mut self, span: &Span<'_>) -> Result<()> {
+        if let Some(counter) = self.magnitudes.as_mut().filter(|_| self.first_pass) {
+            counter.observe(span)?;
+        }
         let Some(s) = &mut self.selection else { return Ok(()) };
         match self.stage {
             Stage::Leading => s.count_leading(span)?,
@@ -101,6 +116,7 @@ impl Surveyor {
 
     /// Ends a pass.
     pub fn end_pass(&mut self) {
+        self.first_pass = false;
         let Some(s) = &mut self.selection else { return };
         self.stage = match self.stage {
             Stage::Leading => s.end_leading(),
@@ -116,7 +132,7 @@ impl Surveyor {
     pub fn finish(self) -> Statistics {
         assert_eq!(self.stage, Stage::Done, "a pass is missing");
         let outliers = self.selection.map(|s| s.into_selection(self.tiles, self.matrix.weights()));
-        Statistics { outliers }
+        Statistics { outliers, magnitudes: self.magnitudes.map(Counter::finish) }
     }
 }
 
@@ -295,13 +311,10 @@ fn threshold_key(counts: &[u64], count: u64) -> (usize, u64) {
 }
 
 /// The error that names the first weight of `span` that is NaN or infinite.
-fn first_nonfinite(span: &Span<'_>) -> Error {
-    for i in 0..span.len() {
-        let values = to_f32(span.matrix().dtype, span.tile_bytes(i));
-        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-            return Error::NonFinite { index: span.first_weight(i) + at as u64, value: values[at] };
-        }
-    }
+pub(super) fn first_nonfinite(span: &Span<'_>) -> Error {
+    let first = span.tiling().elements(span.tiles()).start;
+    let values = to_f32(span.matrix().dtype, span.bytes());
     // The caller counted one in this span.
-    Error::NonFinite { index: span.tiling().elements(span.tiles()).start, value: f32::NAN }
+    let at = values.iter().position(|x| !x.is_finite()).unwrap_or(0);
+    Error::NonFinite { index: first + at as u64, value: values.get(at).copied().unwrap_or(f32::NAN) }
 }

@@ -39,7 +39,7 @@ impl KeyOrder {
         matches!(self.dtype, DType::BF16 | DType::F16 | DType::F8_E4M3 | DType::F8_E5M2)
     }
 
-    /// Bits of the f32 magnitude that a complete key stands for.
+    /// Bits of the f32 magnitude that a complete key stands for, or of the smallest one of an incomplete key.
     pub(super) fn magnitude(self, key: usize) -> u32 {
         match self.dtype {
             DType::F16 => half::f16::from_bits(key as u16).to_f32().to_bits(),

@@ -24,7 +24,9 @@ fn spans<'a>(
     step: u64,
 ) -> Result<Vec<Span<'a>>> {
     let tiling = codec.tiling(matrix)?;
-    let starts = (0..tiling.len()).step_by(step as usize);
+    // Whole rows of tiles at a time.
+    let step = step * tiling.span_unit();
+    let starts = (0..tiling.len()).step_by(step.max(1) as usize);
     Ok(starts
         .map(|at| {
             let tiles = at..(at + step).min(tiling.len());
@@ -86,9 +88,13 @@ pub(crate) fn decode(
     let (decoder, tiling) = (codec.decoder(matrix, &encoded.side)?, codec.tiling(matrix)?);
     let mut out = vec![f32::NAN; matrix.weights() as usize];
     for (i, tile) in encoded.tiles.iter().enumerate() {
-        let run = tiling.elements(i as u64..i as u64 + 1);
+        let at = tiling.tile(i as u64);
         let slices: Vec<&[u8]> = tile.parts().take(parts).collect();
-        decoder.decode(&tiling.tile(i as u64), &slices, &mut out[run.start as usize..run.end as usize])?;
+        let mut weights = vec![f32::NAN; at.weights()];
+        decoder.decode(&at, &slices, &mut weights)?;
+        for (row, weights) in (at.row..).zip(weights.chunks(at.cols as usize)) {
+            out[(row * matrix.cols + at.col) as usize..][..weights.len()].copy_from_slice(weights);
+        }
     }
     Ok(out)
 }

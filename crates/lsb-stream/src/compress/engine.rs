@@ -207,7 +207,7 @@ fn check_tile(
     }
     let decoded = |e: lsb_quant::Error| disagree(format!("the decoder refuses what the encoder wrote: {e}"));
     if decoder.is_exact() {
-        let source = span.tile_bytes(i);
+        let source = &*span.tile_source(i);
         scratch.exact.resize(source.len(), 0);
         decoder.decode_exact(&tile, &parts, &mut scratch.exact).map_err(decoded)?;
         if scratch.exact != source {
@@ -224,7 +224,7 @@ fn check_tile(
     }
     scratch.original.resize(tile.weights(), 0.0);
     scratch.decoded.resize(tile.weights(), 0.0);
-    to_f32_into(dtype, span.tile_bytes(i), &mut scratch.original);
+    to_f32_into(dtype, &span.tile_source(i), &mut scratch.original);
     decoder.decode(&tile, &parts, &mut scratch.decoded).map_err(decoded)?;
     let distortion = Distortion::measure(&scratch.original, &scratch.decoded);
     if !distortion.sum_ee.is_finite() {

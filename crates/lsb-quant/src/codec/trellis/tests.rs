@@ -1,0 +1,283 @@
+use super::feedback::{FeedbackOptions, Quantized, quantize};
+use super::*;
+use crate::calibrate::UpperFactor;
+use crate::{EncodedTile, Registry, Span, Surveyor};
+use lsb_format::DType;
+
+/// Seeded Gaussian weights.
+fn gaussian(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64 + 1.0 / (1u64 << 54) as f64
+    };
+    let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
+    (0..count).map(|_| normal() as f32).collect()
+}
+
+fn codec(text: &str) -> Trellis {
+    let (_, parameters) = Registry::standard().parse_parts(&format!("trellis:{text}")).unwrap();
+    Trellis::from_parameters(&parameters).unwrap()
+}
+
+/// Bits per weight and weights of a matrix after coding.
+fn round_trip(codec: &Trellis, matrix: &MatrixInfo, weights: &[f32]) -> (f64, Vec<f32>) {
+    let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let tiling = codec.tiling(matrix).unwrap();
+    let span = Span::new(*matrix, tiling, 0..tiling.len(), &bytes);
+    let mut surveyor = Surveyor::new(&codec.needs(), matrix, &tiling);
+    surveyor.observe(&span).unwrap();
+    surveyor.end_pass();
+    let mut encoder = codec.encoder(matrix, &surveyor.finish()).unwrap();
+    let mut tiles = vec![EncodedTile::default(); span.len()];
+    encoder.encode(&span, &mut tiles).unwrap();
+    let side = encoder.finish().unwrap();
+    let total: usize = tiles.iter().map(|t| t.bytes().len()).sum();
+    let back = decode(codec, matrix, &tiles, &side);
+    (8.0 * (total + side.len()) as f64 / weights.len() as f64, back)
+}
+
+fn decode(codec: &Trellis, matrix: &MatrixInfo, tiles: &[EncodedTile], side: &[u8]) -> Vec<f32> {
+    let (decoder, tiling) = (codec.decoder(matrix, side).unwrap(), codec.tiling(matrix).unwrap());
+    let mut out = vec![f32::NAN; matrix.weights() as usize];
+    for (i, coded) in tiles.iter().enumerate() {
+        let tile = tiling.tile(i as u64);
+        let mut values = vec![0.0; tile.weights()];
+        decoder.decode(&tile, &coded.parts().collect::<Vec<_>>(), &mut values).unwrap();
+        for (row, values) in (tile.row..).zip(values.chunks(tile.cols as usize)) {
+            out[(row * matrix.cols + tile.col) as usize..][..values.len()].copy_from_slice(values);
+        }
+    }
+    out
+}
+
+/// Mean of the squared weights over the mean squared error.
+fn signal_to_noise(weights: &[f32], back: &[f32]) -> f64 {
+    let error: f64 = weights.iter().zip(back).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    weights.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / error
+}
+
+#[test]
+fn gaussian_weights_come_close_to_the_bound_of_shannon() {
+    let matrix = MatrixInfo { rows: 1024, cols: 512, dtype: DType::F32 };
+    let weights = gaussian(7, 1024 * 512);
+    for (states, most) in [(8, 0.085), (64, 0.056)] {
+        for bpw in [1.5, 2.0, 2.5, 3.0, 4.0] {
+            let (bits, back) = round_trip(&codec(&format!("bpw={bpw},states={states}")), &matrix, &weights);
+            let gap = bits - 0.5 * signal_to_noise(&weights, &back).log2();
+            assert!((bits - bpw).abs() < 0.02, "{bits} bits where {bpw} were asked for");
+            assert!(gap < most, "{states} states, {bits} bits: {gap} above the bound");
+        }
+    }
+}
+
+#[test]
+fn levels_take_no_more_than_their_ideal_code() {
+    let size = tile::Size { rows: 512, cols: 512 };
+    for deviation in [0.9, 2.0, 9.0] {
+        let levels: Vec<[i32; LANES]> = gaussian(2, 512 * 512)
+            .as_chunks()
+            .0
+            .iter()
+            .map(|x: &[f32; LANES]| x.map(|x| (x * deviation).round() as i32))
+            .collect();
+        let classes = classes::Classes::one(512, 512);
+        let map = tile::class_map(size, &classes);
+        let counts = encode::count(&map, 1, &levels).remove(0);
+        let shape = shape::Shape::of_counts(&counts);
+        let ideal = shape.cost(&counts) / 8.0;
+        let mut bytes = Vec::new();
+        tile::encode(&tile::Model { classes, shapes: vec![shape] }, &map, &levels, &mut bytes).unwrap();
+        assert!((bytes.len() as f64) < 1.005 * ideal, "{deviation}: {} bytes for {ideal}", bytes.len());
+    }
+}
+
+#[test]
+fn classes_and_escapes_pay_where_rows_and_columns_differ() {
+    let (rows, cols) = (512, 512);
+    let matrix = MatrixInfo { rows, cols, dtype: DType::F32 };
+    let mut weights = gaussian(3, (rows * cols) as usize);
+    let plain = round_trip(&codec("tau=0.3"), &matrix, &weights).0;
+    // Octaves between columns and between rows, with a common mean of the logarithm: the same bits if classes were free.
+    for (i, w) in weights.iter_mut().enumerate() {
+        let (r, c) = (i as u64 / cols, i as u64 % cols);
+        *w *= (((c % 4) as f32 - 1.5) + ((r % 3) as f32 - 1.0)).exp2();
+    }
+    let mean_square = weights.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / weights.len() as f64;
+    let tau = 0.3 / mean_square.sqrt();
+    let (bits, _) = round_trip(&codec(&format!("tau={tau}")), &matrix, &weights);
+    assert!(bits < plain + 0.06, "{bits} bits where {plain} would do");
+    // A few weights far outside cost themselves and no more.
+    weights.iter_mut().step_by(5000).for_each(|w| *w *= 3e4);
+    let mean_square = weights.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / weights.len() as f64;
+    let tau = 0.3 / mean_square.sqrt();
+    if tau >= 0.002 {
+        let (more, back) = round_trip(&codec(&format!("tau={tau}")), &matrix, &weights);
+        assert!(more < bits + 0.05, "{more} bits with outliers, {bits} without");
+        for (w, b) in weights.iter().zip(&back).step_by(5000) {
+            assert!((w - b).abs() <= 1e-4 * w.abs() + 1.0, "{w} became {b}");
+        }
+    }
+}
+
+/// Second moments of related inputs of very different sizes, and weights.
+fn layer(rows: usize, cols: usize) -> (Vec<f32>, Vec<f32>) {
+    let samples = 3 * cols;
+    let noise = gaussian(11, samples * (cols + 1));
+    let mut h = vec![0.0f64; cols * cols];
+    for x in noise.chunks(cols + 1) {
+        let x: Vec<f64> = (0..cols)
+            .map(|i| f64::from(x[i] + 0.7 * x[cols]) * f64::from(0.3 + (i * 7 % 5) as f32))
+            .collect();
+        for i in 0..cols {
+            for j in 0..cols {
+                h[i * cols + j] += x[i] * x[j] / samples as f64;
+            }
+        }
+    }
+    (h.iter().map(|&x| x as f32).collect(), gaussian(12, rows * cols))
+}
+
+/// `tr((W - Q) H (W - Q)^T)` with damping on the diagonal of `H`.
+fn output_error(weights: &[f32], back: &[f32], h: &[f32], damping: f64) -> f64 {
+    let n = h.len().isqrt();
+    let mean = (0..n).map(|i| f64::from(h[i * n + i])).sum::<f64>() / n as f64;
+    let mut total = 0.0;
+    for (w, q) in weights.chunks(n).zip(back.chunks(n)) {
+        let e: Vec<f64> = w.iter().zip(q).map(|(w, q)| f64::from(*w) - f64::from(*q)).collect();
+        for (i, row) in h.chunks(n).enumerate() {
+            let sum: f64 = row.iter().zip(&e).map(|(h, e)| f64::from(*h) * e).sum();
+            total += e[i] * (sum + damping * mean * e[i]);
+        }
+    }
+    total
+}
+
+fn coded(quantized: &Quantized) -> Vec<EncodedTile> {
+    let tiles = 0..quantized.tiling().len();
+    tiles
+        .map(|i| {
+            let mut out = EncodedTile::default();
+            quantized.encode_tile(i, &mut out).unwrap();
+            out
+        })
+        .collect()
+}
+
+#[test]
+fn the_loss_of_feedback_is_the_error_of_the_outputs() {
+    let (rows, cols) = (600, 160);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let (factor, report) = UpperFactor::new(&h, cols, 0.01).unwrap();
+    let codec = codec("states=8");
+    let row_steps = (0..rows).map(|r| 0.5 + (r % 7) as f64 / 7.0).collect();
+    let options = FeedbackOptions { tau: 0.4, row_steps: Some(row_steps), ..FeedbackOptions::default() };
+    let quantized = quantize(&codec, &matrix, &weights, &factor, &options).unwrap();
+    let back = quantized.dequantize();
+    let direct = output_error(&weights, &back, &h, report.damping);
+    assert!((quantized.loss / direct - 1.0).abs() < 1e-5, "{} against {direct}", quantized.loss);
+    // The coded form decodes to the same weights, bit for bit.
+    assert_eq!(decode(&codec, &matrix, &coded(&quantized), &quantized.side()), back);
+}
+
+#[test]
+fn feedback_depends_on_no_thread_and_beats_rounding_alone() {
+    let (rows, cols) = (1030, 96);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let (factor, report) = UpperFactor::new(&h, cols, 0.01).unwrap();
+    let codec = codec("states=8");
+    let with = |threads: usize, factor: &UpperFactor, tau: f64| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let options = FeedbackOptions { tau, ..FeedbackOptions::default() };
+        pool.install(|| quantize(&codec, &matrix, &weights, factor, &options).unwrap())
+    };
+    let quantized = with(1, &factor, 0.4);
+    assert_eq!(with(3, &factor, 0.4), quantized);
+    let bits = |q: &Quantized| coded(q).iter().map(|t| 8 * t.bytes().len()).sum::<usize>();
+    // The same codec without knowledge of the inputs, at no fewer bits.
+    let alone = with(2, &UpperFactor::identity(cols), 0.2);
+    assert!(bits(&alone) > bits(&quantized), "{} {}", bits(&alone), bits(&quantized));
+    let error = |q: &Quantized| output_error(&weights, &q.dequantize(), &h, report.damping);
+    assert!(error(&quantized) < 0.5 * error(&alone), "{} {}", error(&quantized), error(&alone));
+}
+
+#[test]
+fn feedback_comes_close_to_the_bound_of_related_inputs() {
+    let (rows, cols) = (1024, 192);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let (factor, _) = UpperFactor::new(&h, cols, 0.001).unwrap();
+    // Shannon's bound where every direction gets bits: half the logarithm of what is left of the inputs' variance,
+    // column by column, over the error.
+    let logs: f64 = (0..cols).map(|i| -2.0 * f64::from(factor.diagonal(i)).log2()).sum();
+    for (tau, most) in [(0.45, 0.10), (0.15, 0.09)] {
+        let options = FeedbackOptions { tau, ..FeedbackOptions::default() };
+        let quantized = quantize(&codec("states=64"), &matrix, &weights, &factor, &options).unwrap();
+        let n = (rows * cols) as f64;
+        let bytes: usize = coded(&quantized).iter().map(|t| t.bytes().len()).sum();
+        let bits = 8.0 * bytes as f64 / n;
+        let side = 8.0 * quantized.side().len() as f64 / n;
+        let gap = bits - 0.5 * (logs / cols as f64 - (quantized.loss / n).log2());
+        println!("tau {tau}: {bits:.4} bits, {side:.4} of scales, {gap:.4} above the bound");
+        assert!(gap < most, "tau {tau}: {bits} bits, {gap} above the bound");
+    }
+}
+
+#[test]
+fn columns_may_be_taken_in_any_order() {
+    let (rows, cols) = (300, 40);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let mut order: Vec<usize> = (0..cols).collect();
+    order.sort_by(|&a, &b| h[b * cols + b].total_cmp(&h[a * cols + a]));
+    let moments: Vec<f32> = order
+        .iter()
+        .flat_map(|&i| order.iter().map(move |&j| (i, j)))
+        .map(|(i, j)| h[i * cols + j])
+        .collect();
+    let (factor, report) = UpperFactor::new(&moments, cols, 0.01).unwrap();
+    let options = FeedbackOptions { tau: 0.3, order: Some(order), ..FeedbackOptions::default() };
+    let codec = codec("states=16");
+    let quantized = quantize(&codec, &matrix, &weights, &factor, &options).unwrap();
+    let back = quantized.dequantize();
+    let direct = output_error(&weights, &back, &h, report.damping);
+    assert!((quantized.loss / direct - 1.0).abs() < 1e-5, "{} against {direct}", quantized.loss);
+    assert_eq!(decode(&codec, &matrix, &coded(&quantized), &quantized.side()), back);
+}
+
+#[test]
+fn damaged_scales_and_tiles_end_in_values_or_an_error() {
+    let (rows, cols) = (9, 40);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let (factor, _) = UpperFactor::new(&h, cols, 0.01).unwrap();
+    let codec = codec("states=4");
+    let quantized = quantize(&codec, &matrix, &weights, &factor, &FeedbackOptions::default()).unwrap();
+    let (side, tile) = (quantized.side(), coded(&quantized).remove(0));
+    let try_both = |side: &[u8], tile: &[u8]| {
+        let Ok(decoder) = codec.decoder(&matrix, side) else { return };
+        let mut out = vec![0.0; rows * cols];
+        if decoder.decode(&quantized.tiling().tile(0), &[tile], &mut out).is_ok() {
+            assert!(out.iter().all(|x| x.is_finite()));
+        }
+    };
+    for change in [1, 0x10, 0x80, 0xff] {
+        for at in 0..side.len() {
+            let mut damaged = side.clone();
+            damaged[at] ^= change;
+            try_both(&damaged, tile.bytes());
+            try_both(&side[..at], tile.bytes());
+        }
+        for at in 0..tile.bytes().len() {
+            let mut damaged = tile.bytes().to_vec();
+            damaged[at] ^= change;
+            try_both(&side, &damaged);
+            try_both(&side, &tile.bytes()[..at]);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The levels of one tile, and their coded form.
+//!
+//! The columns of a tile are taken in groups of 32, one lane each; a group is gone through row by row, the
+//! next group follows. Where the last group is narrower, its missing columns take part without costing bits. The
+//! trellis of a lane starts in state 0 and runs down its columns. Either it runs on from the bottom of one to the top of
+//! the next, or it starts again in each, so that they can be searched in any order.
+
+use super::classes::Classes;
+use super::machine::Machine;
+use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, level_of, null_table, set_of};
+use crate::Result;
+use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
+use crate::codec::payload::Payload;
+use lsb_format::entropy::{
+    Context, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, decode_run, encode_escapes, encode_run,
+};
+
+/// Rows and columns of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+impl Size {
+    /// Groups of 32 columns.
+    pub(super) fn groups(self) -> usize {
+        self.cols.div_ceil(LANES)
+    }
+
+    /// For every step of the lanes its row, its first column and how many columns are there.
+    pub(super) fn each_step(self) -> impl Iterator<Item = (usize, usize, usize)> {
+        (0..self.groups()).flat_map(move |g| {
+            let first = g * LANES;
+            let width = (self.cols - first).min(LANES);
+            (0..self.rows).map(move |row| (row, first, width))
+        })
+    }
+}
+
+/// The class of every sample, in the order of the lanes; the number of classes where there is none.
+pub(super) fn class_map(size: Size, classes: &Classes) -> Vec<[u8; LANES]> {
+    let none = classes.count() as u8;
+    let of = |(row, first, width): (usize, usize, usize)| {
+        std::array::from_fn(|lane| if lane < width { classes.class(row, first + lane) as u8 } else { none })
+    };
+    size.each_step().map(of).collect()
+}
+
+/// What the samples of a tile are coded with.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    pub(super) classes: Classes,
+    pub(super) shapes: Vec<Shape>,
+}
+
+impl Model {
+    /// All numbers of the model and their best Rice parameters: classes first, shapes second.
+    fn numbers(&self) -> [Vec<u32>; 2] {
+        [self.classes.numbers(), self.shapes.iter().flat_map(Shape::numbers).collect()]
+    }
+
+    /// Bits that [`Model::write`] takes.
+    pub(super) fn bits(&self) -> u64 {
+        self.numbers().iter().map(|n| best_rice(n).1 + 5).sum()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let numbers = self.numbers();
+        let at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        let mut writer = BitWriter::new(out);
+        for numbers in &numbers {
+            let low = best_rice(numbers).0.min(MAX_LOW);
+            writer.push(low, LOW_BITS);
+            numbers.iter().for_each(|&n| writer.push_rice(n, low));
+        }
+        writer.finish();
+        let length = (out.len() - at - 4) as u32;
+        out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    fn read(payload: &mut Payload<'_>, size: Size) -> Result<Model> {
+        let length = payload.u32("model length")? as usize;
+        let mut reader = BitReader::new(payload.take("model", length)?);
+        let low = reader.bits(LOW_BITS);
+        let classes = Classes::read(&mut reader, low, size.rows, size.cols)?;
+        let low = reader.bits(LOW_BITS);
+        let shapes =
+            (0..classes.count()).map(|_| Shape::read(&mut reader, low)).collect::<Result<Vec<_>>>()?;
+        reader.finish()?;
+        Ok(Model { classes, shapes })
+    }
+
+    /// Two tables per class, then those of samples that are none.
+    fn tables(&self) -> Vec<Table> {
+        let mut out: Vec<Table> = self.shapes.iter().flat_map(Shape::tables).collect();
+        out.extend([null_table(), null_table()]);
+        out
+    }
+}
+
+/// Bits of a stored Rice parameter.
+const LOW_BITS: u32 = 4;
+const MAX_LOW: u32 = 15;
+
+/// Appends the coded form of levels, which `model` must suit.
+///
+/// # Errors
+/// If the model does not suit them.
+pub(super) fn encode(
+    model: &Model,
+    map: &[[u8; LANES]],
+    levels: &[[i32; LANES]],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    model.write(out);
+    let none = model.shapes.len();
+    let (mut symbols, mut which, mut escapes) = (Vec::new(), Vec::new(), Vec::new());
+    symbols.reserve(LANES * levels.len());
+    which.reserve(LANES * levels.len());
+    for (classes, levels) in map.iter().zip(levels) {
+        for (&class, &level) in classes.iter().zip(levels) {
+            let class = usize::from(class);
+            let Some(shape) = model.shapes.get(class) else {
+                symbols.push(NULL_SYMBOL);
+                which.push(2 * none as u8);
+                continue;
+            };
+            which.push((2 * class + set_of(level)) as u8);
+            match shape.code(level) {
+                Coded::Symbol(symbol) => symbols.push(symbol),
+                Coded::Escape(symbol, steps) => {
+                    symbols.push(symbol);
+                    escapes.push(steps);
+                }
+            }
+        }
+    }
+    // A value of m bits takes 2 m - k - 1.
+    let length = |k: u32| escapes.iter().map(|&e| 2 * (u64::from(e) + (1 << k)).ilog2() - k + 1).sum::<u32>();
+    let k = (0..=MAX_ESCAPE_BITS).min_by_key(|&k| length(k)).unwrap_or(0);
+    let mut coded = Vec::new();
+    encode_escapes(&escapes, k, &mut coded);
+    out.push(k as u8);
+    out.extend_from_slice(&(coded.len() as u32).to_le_bytes());
+    out.extend_from_slice(&coded);
+    let tables = model.tables();
+    let tables: Vec<&Table> = tables.iter().collect();
+    Ok(encode_run(&symbols, &tables, |i| usize::from(which[i]), out)?)
+}
+
+/// Decodes the levels of a tile, in the order of the lanes, from all that is left of its payload.
+///
+/// # Errors
+/// If the bytes are not what [`encode`] writes for a tile of that size.
+pub(super) fn decode(
+    mut payload: Payload<'_>,
+    size: Size,
+    machine: Machine,
+    restarts: bool,
+) -> Result<Vec<[i32; LANES]>> {
+    let model = Model::read(&mut payload, size)?;
+    let [k] = payload.array("escape parameter")?;
+    let length = payload.u32("escapes length")? as usize;
+    let coded = payload.take("escapes", length)?;
+    let map = class_map(size, &model.classes);
+    let tables: Vec<_> = model.tables().iter().map(Table::decoder).collect();
+    let mut context = Lanes {
+        machine,
+        states: [0; LANES],
+        group: size.rows * LANES,
+        end: if restarts { size.rows * LANES } else { usize::MAX },
+        map: map.as_flattened(),
+        levels: vec![0; LANES * map.len()],
+        escapes: Vec::new(),
+    };
+    let mut symbols = vec![0; LANES * map.len()];
+    decode_run(payload.rest(), &tables, &mut context, &mut symbols)?;
+    let Lanes { mut levels, escapes, .. } = context;
+    let mut steps = Vec::new();
+    decode_escapes(coded, u32::from(k), escapes.len(), &mut steps)?;
+    for (&(i, set), steps) in escapes.iter().zip(steps) {
+        check_steps(steps)?;
+        let class = usize::from(map.as_flattened()[i]);
+        levels[i] = model.shapes[class].escaped(set, symbols[i], steps);
+    }
+    Ok(levels.as_chunks().0.to_vec())
+}
+
+/// What the trellis knows while symbols are decoded.
+struct Lanes<'a> {
+    machine: Machine,
+    states: [u8; LANES],
+    /// Symbols of a group of columns.
+    group: usize,
+    /// The symbol before which all lanes start again.
+    end: usize,
+    map: &'a [u8],
+    levels: Vec<i32>,
+    /// Symbols that are escapes, and the sets of their levels.
+    escapes: Vec<(usize, usize)>,
+}
+
+impl Context for Lanes<'_> {
+    #[inline(always)]
+    fn table(&self, i: usize) -> usize {
+        2 * usize::from(self.map[i]) + self.machine.set(self.states[i % LANES])
+    }
+
+    #[inline(always)]
+    fn update(&mut self, i: usize, symbol: u8) {
+        let state = &mut self.states[i % LANES];
+        let set = self.machine.set(*state);
+        self.levels[i] = level_of(set, symbol);
+        if symbol < 2 {
+            self.escapes.push((i, set));
+        }
+        *state = self.machine.next(*state, symbol & 1);
+        if i + 1 == self.end {
+            self.states = [0; LANES];
+            self.end += self.group;
+        }
+    }
+}
