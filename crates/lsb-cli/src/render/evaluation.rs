@@ -38,6 +38,16 @@ fn finite(x: f64) -> Value {
     super::finite(x)
 }
 
+/// The figures without protocol and cost.
+pub(crate) fn figures(found: &Evaluation) -> String {
+    let figures = &found.perplexity;
+    let mut out = format!("perplexity {:.4} +- {:.4}\n", figures.perplexity, figures.standard_error);
+    if let Some(against) = &found.against {
+        out += &beside(against);
+    }
+    out
+}
+
 pub(crate) fn text(found: &Evaluation, cost: &Cost, full: bool) -> String {
     let figures = &found.perplexity;
     let mut out = format!(

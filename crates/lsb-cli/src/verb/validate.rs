@@ -2,25 +2,29 @@
 
 use super::limits::Limits;
 use super::recipe::Recipe;
+use super::text::{Cut, read};
 use super::value::ram_mb;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
+use crate::render::evaluation::figures as figures_of;
 use crate::render::number::bytes;
 use crate::render::package::package_bytes;
 use crate::render::progress::{Progress, Unit};
 use crate::render::table::Table;
 use crate::render::{figures, print, print_json};
 use lsb_format::escape;
+use lsb_model::{ModelRunner, RunOptions};
 use lsb_quant::Registry;
 use lsb_stream::package::Package;
 use lsb_stream::source::{Model, OpenOptions};
 use lsb_stream::{Budget, open_weights, peak_rss_bytes};
+use lsb_validate::evaluate::{EvaluateOptions, Evaluation, evaluate};
 use lsb_validate::{
     Compare, Limit, Measurement, QualityTargets, QualityValidator, Validator, Verdict, WeightReport,
     size_measurements,
 };
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Measure a package against its original and judge it
 ///
@@ -48,6 +52,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MB", value_parser = ram_mb)]
     target_ram_mb: Option<u64>,
 
+    /// Also run both over this text (a UTF-8 file) and judge what the model predicts
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+
+    #[command(flatten)]
+    cut: Cut,
+
     /// List every tensor
     #[arg(long)]
     full: bool,
@@ -63,6 +74,8 @@ struct Judged {
     defects: Vec<(String, String)>,
     figures: WeightReport,
     measurements: Vec<Measurement>,
+    /// What running both over a text gave.
+    evaluation: Option<Evaluation>,
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
@@ -80,10 +93,15 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
     let recipe = Recipe::read(args.config.as_deref())?;
     let config = &recipe.config;
     config.check()?;
+    // With a text, quality_threshold is what it is named for: the growth of the perplexity.
+    let mut limits = vec![Limit::at_most("defective_tensors", 0.0)];
+    if args.text.is_some() {
+        limits.push(Limit::at_most("perplexity_loss_percent", config.quality_threshold));
+    }
     let targets = args.limits.over(QualityTargets {
-        max_relative_error_percent: Some(config.quality_threshold),
+        max_relative_error_percent: args.text.is_none().then_some(config.quality_threshold),
         max_storage_gb: recipe.names("target_storage_gb").then_some(config.target_storage_gb),
-        limits: vec![Limit::at_most("defective_tensors", 0.0)],
+        limits,
         ..QualityTargets::none()
     });
     let budget = Budget::for_process(args.target_ram_mb.unwrap_or(config.target_ram_mb));
@@ -106,12 +124,34 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
     let mut measurements = quality.finish();
     measurements.extend(comparison.measurements());
     measurements.extend(sizes);
+    let evaluation = match &args.text {
+        Some(text) => Some(run_both(args, text, &budget, common)?),
+        None => None,
+    };
+    measurements.extend(evaluation.iter().flat_map(Evaluation::measurements));
     Ok(Judged {
+        evaluation,
         verdict: targets.judge(&measurements),
         defects: comparison.defects().map(|(tensor, why)| (tensor.name.clone(), why)).collect(),
         figures,
         measurements,
     })
+}
+
+/// Runs the package and its original over the text.
+fn run_both(args: &Args, text: &Path, budget: &Budget, common: Common) -> Result<Evaluation, Failure> {
+    let text = read(text, &args.against)?;
+    let options = RunOptions { activation_bytes: Some(budget.limit() / 4), ..RunOptions::default() };
+    let open = |path: &Path| ModelRunner::open(path, &Registry::standard(), budget, &options);
+    let (original, model) = (open(&args.against)?, open(&args.package)?);
+    let protocol = args.cut.protocol(&text.tokenizer, model.spec().context)?;
+    let progress = Progress::new(common, Unit::Steps);
+    let options = EvaluateOptions::default();
+    let found = evaluate(&model, Some(&original), text.tokens(), &protocol, options, &mut |p| {
+        progress.set(p.done, p.total, p.what);
+    });
+    progress.finish();
+    Ok(found?)
 }
 
 impl Judged {
@@ -121,7 +161,7 @@ impl Judged {
         json!({
             "passed": self.verdict.passed, "checks": self.verdict.checks, "defects": defects,
             "measurements": self.measurements, "model": self.figures.model, "lossy": self.figures.lossy,
-            "layers": self.figures.layers, "tensors": self.figures.tensors,
+            "layers": self.figures.layers, "tensors": self.figures.tensors, "evaluation": self.evaluation,
             "peak_rss_bytes": peak_rss_bytes(),
         })
     }
@@ -142,6 +182,9 @@ impl Judged {
         let mut out = table.render();
         out += "\n";
         out += &figures::model(all);
+        if let Some(evaluation) = &self.evaluation {
+            out += &format!("\n{}\n", figures_of(evaluation));
+        }
         out += &format!("peak memory {}\n", bytes(peak_rss_bytes()));
         for (name, why) in &self.defects {
             out += &format!("defect: tensor \"{}\": {why}\n", escape(name));

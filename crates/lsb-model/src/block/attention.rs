@@ -15,7 +15,8 @@ pub(super) fn attend(spec: &AttentionSpec, x: Tensor, pass: &mut Pass<'_>) -> Re
     drop(x);
     let mut outputs = Vec::with_capacity(pass.segments.len());
     let mut start = 0;
-    for segment in pass.segments.to_vec() {
+    let segments = pass.segments;
+    for &segment in segments {
         let part = |x: &Tensor| x.narrow(1, start, segment.tokens)?.contiguous();
         let failed = || Error::compute(format!("attention of layer {}", pass.layer));
         let parts = (part(&q).map_err(failed())?, part(&k).map_err(failed())?, part(&v).map_err(failed())?);

@@ -3,7 +3,7 @@
 use super::*;
 use candle_core::Device;
 use lsb_quant::Registry;
-use lsb_stream::Budget;
+use lsb_stream::{Budget, CompressConfig, LoopCompressor};
 
 #[test]
 fn the_folder_says_how() {
@@ -49,14 +49,26 @@ fn a_real_sentence_encoder() {
     let of = |item: &serde_json::Value, key: &str| item[key].clone();
     let ids: Vec<Vec<u32>> =
         items.iter().map(|i| serde_json::from_value(of(i, "input_ids")).unwrap()).collect();
-    let budget = Budget::new(400 << 20);
-    let model =
-        ModelRunner::open(&folder, &Registry::standard(), &budget, &crate::RunOptions::default()).unwrap();
-    let vectors = model.embeddings(&ids, Pooling::open(&folder).unwrap()).unwrap();
-    assert_eq!(vectors.len(), 24);
-    for (item, vector) in items.iter().zip(vectors) {
-        let expected: Vec<f32> = serde_json::from_value(of(item, "embedding")).unwrap();
-        let difference = vector.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(difference < 1e-3, "{}: {difference}", item["text"]);
+    let dir = tempfile::tempdir().unwrap();
+    let package = dir.path().join("package");
+    let mut config = CompressConfig::default();
+    config.codec = Some("lossless".to_owned());
+    config.output = Some(package.clone());
+    LoopCompressor::new(config).compress_model(&folder, None).unwrap();
+    for folder in [folder, package] {
+        let budget = Budget::new(400 << 20);
+        let options = crate::RunOptions::default();
+        let model = ModelRunner::open(&folder, &Registry::standard(), &budget, &options).unwrap();
+        let tokenizer = crate::Tokenizer::open(&folder).unwrap();
+        for (item, ids) in items.iter().zip(&ids) {
+            assert_eq!(tokenizer.encode(item["text"].as_str().unwrap(), true).unwrap(), *ids);
+        }
+        let vectors = model.embeddings(&ids, Pooling::open(&folder).unwrap()).unwrap();
+        assert_eq!(vectors.len(), 24);
+        for (item, vector) in items.iter().zip(vectors) {
+            let expected: Vec<f32> = serde_json::from_value(of(item, "embedding")).unwrap();
+            let difference = vector.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference < 1e-3, "{}: {difference}", item["text"]);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::batch::cut;
 use crate::{CacheType, ModelRunner, NoTap, RunOptions};
 use lsb_quant::Registry;
-use lsb_stream::Budget;
+use lsb_stream::{Budget, CompressConfig, LoopCompressor};
 use std::path::{Path, PathBuf};
 
 const ALL: &[&str] = &[
@@ -116,5 +116,38 @@ fn windows_are_cut_into_chunks() {
     assert_eq!(
         chunks[3].segments.iter().map(|s| (s.sequence, s.first)).collect::<Vec<_>>(),
         [(0, 0), (1, 0)]
+    );
+}
+
+#[test]
+fn a_lossless_package_gives_the_same_in_every_way_of_reading_it() {
+    for name in ALL {
+        let expected = expected(&golden(name));
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = CompressConfig::default();
+        config.codec = Some("lossless".to_owned());
+        config.output = Some(dir.path().join("package"));
+        LoopCompressor::new(config).compress_model(golden(name), None).unwrap();
+        let small = RunOptions { caching: false, activation_bytes: Some(1 << 23), ..RunOptions::default() };
+        let direct = RunOptions { prefetch: false, ..small.clone() };
+        for (budget, options) in [(1 << 30, RunOptions::default()), (24 << 20, small), (24 << 20, direct)] {
+            let model = open(&dir.path().join("package"), budget, &options);
+            let difference = largest_difference(&outputs(&model, &expected.ids), &expected.values);
+            assert!(difference < 1e-3, "{name}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_architecture_is_refused_by_name() {
+    let source = lsb_stream::MemoryWeights::new();
+    let config = crate::ModelConfig::parse(br#"{"model_type": "mamba"}"#).unwrap();
+    let budget = Budget::new(1 << 30);
+    let error =
+        ModelRunner::new(std::sync::Arc::new(source), config, &budget, &RunOptions::default()).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("mamba") && message.contains("llama") && message.contains("gpt_neox"),
+        "{message}"
     );
 }

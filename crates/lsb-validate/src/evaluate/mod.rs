@@ -8,6 +8,7 @@ mod scored;
 #[cfg(test)]
 mod tests;
 
+use crate::Measurement;
 use crate::activation::{SignalReport, SignalTable};
 use crate::logits::{LogitComparison, LogitTally, PairTally, PerplexityFigures};
 use crate::protocol::{Protocol, ProtocolError, ProtocolRecord, Window};
@@ -54,6 +55,36 @@ pub struct Against {
     pub layers: SignalReport,
     /// Outputs of each linear map, given the original's inputs; empty where none were compared.
     pub maps: SignalReport,
+}
+
+impl Evaluation {
+    /// The figures by name, for limits on them. `docs/metrics.md` defines each.
+    pub fn measurements(&self) -> Vec<Measurement> {
+        let protocol =
+            format!("{} tokens in windows of {}", self.protocol.scored_tokens, self.protocol.protocol.window);
+        let of = |name: &str, value: f64, unit: &str| {
+            // A figure that is not defined meets no limit.
+            (!value.is_nan()).then(|| Measurement::new(name, value, unit, protocol.clone()))
+        };
+        let mut all = vec![of("perplexity", self.perplexity.perplexity, "")];
+        if let Some(against) = &self.against {
+            let logits = &against.logits;
+            let some = |x: Option<f64>| x.unwrap_or(f64::NAN);
+            all.extend([
+                of("perplexity_loss_percent", logits.loss_percent(), "%"),
+                of("ln_ratio", logits.ln_ratio, ""),
+                of("kl_mean", logits.kl_mean, "nats"),
+                of("kl_p99", logits.kl_p99, "nats"),
+                of("top1_agreement", logits.top1, ""),
+                of("top5_agreement", logits.top5, ""),
+                of("logit_correlation", some(logits.logit_correlation), ""),
+                of("logit_cosine", some(logits.logit_cosine), ""),
+                of("output_correlation", some(against.maps.mean_correlation), ""),
+                of("layer_correlation", some(against.layers.mean_correlation), ""),
+            ]);
+        }
+        all.into_iter().flatten().collect()
+    }
 }
 
 /// Why an evaluation failed.
