@@ -39,6 +39,7 @@ impl From<lsb_validate::evaluate::EvaluateError> for Failure {
         use lsb_validate::evaluate::EvaluateError;
         match e {
             EvaluateError::Model(e) => e.into(),
+            EvaluateError::Reference(e) => e.into(),
             EvaluateError::Protocol(e) => Failure::usage(e.to_string()),
             other => Failure::refused(other.to_string()),
         }

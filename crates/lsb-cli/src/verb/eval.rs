@@ -7,8 +7,10 @@ use crate::exit::Outcome;
 use crate::render::evaluation;
 use crate::render::progress::{Progress, Unit};
 use crate::render::{print, print_json};
-use lsb_validate::evaluate;
-use lsb_validate::evaluate::EvaluateOptions;
+use lsb_validate::evaluate::{
+    EvaluateOptions, EvaluateProgress, evaluate, evaluate_against_reference, save_reference,
+};
+use lsb_validate::logits::Reference;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -28,6 +30,18 @@ pub(crate) struct Args {
     /// The original, to be run beside it
     #[arg(long, value_name = "MODEL")]
     against: Option<PathBuf>,
+
+    /// Compare with the predictions of the original that --save-reference kept, instead of running it
+    #[arg(long, value_name = "FILE", conflicts_with = "against")]
+    reference: Option<PathBuf>,
+
+    /// Keep the most likely tokens of each prediction in this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "reference"])]
+    save_reference: Option<PathBuf>,
+
+    /// How many of them
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "save_reference")]
+    top: usize,
 
     /// Tokens for which the outputs of each linear map are compared with --against; 0 compares none
     #[arg(long, value_name = "N", default_value_t = 2048, requires = "against")]
@@ -55,9 +69,18 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let protocol = args.text.protocol(&text, model.spec().context)?;
     let progress = Progress::new(common, Unit::Steps);
     let options = EvaluateOptions { map_tokens: args.map_tokens };
-    let found = evaluate(&model, original.as_ref(), text.tokens(), &protocol, options, &mut |p| {
-        progress.set(p.done, p.total, p.what);
-    });
+    let mut tell = |p: EvaluateProgress| progress.set(p.done, p.total, p.what);
+    let found = match (&args.save_reference, &args.reference) {
+        (Some(file), _) => {
+            let name = args.path.display().to_string();
+            save_reference(&model, &name, text.tokens(), &protocol, args.top, file, &mut tell)
+        }
+        (None, Some(file)) => {
+            let reference = Reference::open(file)?;
+            evaluate_against_reference(&model, &reference, text.tokens(), &protocol, &mut tell)
+        }
+        (None, None) => evaluate(&model, original.as_ref(), text.tokens(), &protocol, options, &mut tell),
+    };
     progress.finish();
     let found = found?;
     let mut read = model.figures().bytes_read;

@@ -4,11 +4,14 @@
 //! vocabulary at a time. So neither whole models nor logits ever lie in memory, or in a file.
 
 mod outputs;
+mod saved;
 mod scored;
 #[cfg(test)]
 mod tests;
 
 use crate::Measurement;
+pub use saved::{evaluate_against_reference, save_reference};
+
 use crate::activation::{SignalReport, SignalTable};
 use crate::logits::{LogitComparison, LogitTally, PairTally, PerplexityFigures};
 use crate::protocol::{Protocol, ProtocolError, ProtocolRecord, Window};
@@ -17,6 +20,7 @@ use lsb_model::{Batch, ModelRunner, NoTap};
 use outputs::{MapOutputs, compare_streams};
 use scored::{Piece, Scored};
 use serde::Serialize;
+use std::ops::Range;
 
 /// Tokens whose logits lie in memory at once.
 const LOGIT_TOKENS: usize = 128;
@@ -97,6 +101,9 @@ pub enum EvaluateError {
     /// The text cannot be cut that way.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// A reference could not be read or written.
+    #[error(transparent)]
+    Reference(#[from] lsb_stream::Error),
     /// The two models cannot be compared.
     #[error("the two models cannot be compared: {0}")]
     Different(String),
@@ -154,6 +161,21 @@ fn alone(
     scored: &Scored,
     progress: &mut dyn FnMut(EvaluateProgress),
 ) -> Result<PerplexityFigures, EvaluateError> {
+    let mut tally = LogitTally::new(scored.targets.clone());
+    stream_logits(model, feeds, scored, progress, |tokens, first, logits| {
+        tally.observe(tokens, first, logits)
+    })?;
+    Ok(PerplexityFigures::of(tally.finish().iter().map(|t| t.nll)))
+}
+
+/// Runs one model over all windows and shows its logits of all scored tokens, a part of the vocabulary at a time.
+fn stream_logits(
+    model: &ModelRunner,
+    feeds: &[Vec<u32>],
+    scored: &Scored,
+    progress: &mut dyn FnMut(EvaluateProgress),
+    mut observe: impl FnMut(Range<usize>, usize, &[f32]),
+) -> Result<(), EvaluateError> {
     let head = model.head()?;
     let tiles = head.tiles();
     let mut steps = Steps { done: 0, total: (model.spec().blocks.len() + tiles.len()) as u64, progress };
@@ -162,17 +184,15 @@ fn alone(
         steps.done("layers");
     }
     let pieces = scored.pieces(&batch, LOGIT_TOKENS);
-    let mut tally = LogitTally::new(scored.targets.clone());
     for ids in tiles {
         let tile = head.tile(ids.clone())?;
         for_each_piece(&mut batch, &pieces, |piece, x| {
-            let logits = values(&tile.logits(x)?)?;
-            tally.observe(piece.tokens.clone(), ids.start, &logits);
+            observe(piece.tokens.clone(), ids.start, &values(&tile.logits(x)?)?);
             Ok(())
         })?;
         steps.done("logits");
     }
-    Ok(PerplexityFigures::of(tally.finish().iter().map(|t| t.nll)))
+    Ok(())
 }
 
 fn beside(

@@ -66,6 +66,29 @@ fn a_lossless_package_is_the_original() {
 }
 
 #[test]
+fn a_saved_reference_stands_for_the_original() {
+    let dir = tempfile::tempdir().unwrap();
+    let original = open(&fixture("reflm"), 400_000_000, &RunOptions::default());
+    let model = open(&package("rtn:4", dir.path()), 400_000_000, &RunOptions::default());
+    let beside = run(&model, Some(&original), &short()).unwrap().against.unwrap().logits;
+    let text = std::fs::read(fixture("text/eval.txt")).unwrap();
+    let tokenizer = Tokenizer::open(&fixture("reflm")).unwrap();
+    let ids = tokenizer.encode(std::str::from_utf8(&text).unwrap(), false).unwrap();
+    let text = TokenizedText { bytes: &text, ids: &ids };
+    let path = dir.path().join("reference");
+    save_reference(&original, "reflm", text, &short(), 64, &path, &mut |_| {}).unwrap();
+    let reference = crate::logits::Reference::open(&path).unwrap();
+    let found = evaluate_against_reference(&model, &reference, text, &short(), &mut |_| {}).unwrap();
+    let found = found.against.unwrap().logits;
+    assert!((found.ln_ratio - beside.ln_ratio).abs() < 1e-9);
+    assert_eq!((found.top1, found.kl_top), (beside.top1, Some(64)));
+    assert!(found.kl_mean <= beside.kl_mean && found.kl_mean > 0.7 * beside.kl_mean);
+    let other = Protocol { max_tokens: Some(512), ..short() };
+    let refused = evaluate_against_reference(&model, &reference, text, &other, &mut |_| {});
+    assert!(matches!(refused, Err(EvaluateError::Different(_))));
+}
+
+#[test]
 fn a_small_budget_changes_nothing_but_time() {
     let dir = tempfile::tempdir().unwrap();
     let folder = package("outlier-binary", dir.path());
