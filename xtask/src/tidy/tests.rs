@@ -101,7 +101,7 @@ fn fixtures_must_be_explained_and_frozen_ones_recorded() {
 
 #[test]
 fn large_fixtures_are_refused() {
-    let tree = Tree::default().with("fixtures/README.md", "`a`").with("fixtures/a", &"x".repeat(8_000_001));
+    let tree = Tree::default().with("fixtures/README.md", "`a`").with("fixtures/a", &"x".repeat(14_000_001));
     assert_eq!(rules(&fixtures::check(&tree)), ["fixture-size"]);
 }
 

@@ -6,7 +6,9 @@ use lsb_stream::{MemoryWeights, TensorWeights, WeightSource};
 use std::sync::Arc;
 
 fn values(n: usize, seed: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 500.0 - 1.0).collect()
+    let mixed = |i: usize| (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ seed as u64).rotate_left(29);
+    let value = |i| (mixed(i).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+    (0..n).map(value).collect()
 }
 
 /// Both forms of a map, wide enough that it takes several bands.

@@ -30,6 +30,8 @@ pub(in crate::mutate) const CODECS: &[&str] = &[
     "ternary:scale=absmean,group=8",
     "rtn:bits=3,group=row,symmetric=true",
     "rtn:bits=5,group=8",
+    "trellis:bpw=3,states=8",
+    "trellis:tau=0.05,states=4",
 ];
 
 /// Element types by number.
