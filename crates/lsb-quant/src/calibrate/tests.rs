@@ -1,3 +1,5 @@
+//! Factors of second moments against direct computation.
+
 use super::*;
 use proptest::prelude::*;
 

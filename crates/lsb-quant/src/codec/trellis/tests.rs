@@ -1,3 +1,5 @@
+//! The trellis against the bounds of theory, its own decoder, and damage.
+
 use super::feedback::{FeedbackOptions, Quantized, quantize};
 use super::*;
 use crate::calibrate::UpperFactor;
