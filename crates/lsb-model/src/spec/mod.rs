@@ -96,7 +96,7 @@ pub enum PartSpec {
 /// A norm over the hidden width.
 #[derive(Clone, Debug)]
 pub struct NormSpec {
-    /// The weights, [hidden].
+    /// The weights, `[hidden]`.
     pub weight: String,
     /// The bias of a layer norm; `None` for a root-mean-square norm.
     pub bias: Option<String>,
@@ -111,7 +111,7 @@ pub struct NormSpec {
 pub struct MapSpec {
     /// The weights, [outputs, inputs], or [inputs, outputs] where `inputs_first`.
     pub tensor: String,
-    /// The bias, [outputs].
+    /// The bias, `[outputs]`.
     pub bias: Option<String>,
     /// Inputs.
     pub inputs: usize,
