@@ -22,6 +22,8 @@ pub struct FactorReport {
     pub damping: f64,
     /// Inputs that were never other than zero.
     pub dead: usize,
+    /// Blocks that were factored on their own.
+    pub blocks: usize,
 }
 
 /// Each rung of the ladder adds so many times more than the one before.
@@ -50,6 +52,18 @@ impl UpperFactor {
     /// If there are not `n * n` moments.
     pub fn new(moments: &[f32], n: usize, damping: f64) -> Result<(Self, FactorReport)> {
         assert_eq!(moments.len(), n * n, "a square matrix");
+        let mean = moments.iter().step_by(n + 1).map(|&d| f64::from(d)).sum::<f64>() / n.max(1) as f64;
+        Self::with_mean(moments.to_vec(), n, damping, mean)
+    }
+
+    /// The same with another mean that damping is a share of. The moments are freed once they are copied into the
+    /// matrix that is factored: 12 bytes per entry are held at most.
+    pub(super) fn with_mean(
+        moments: Vec<f32>,
+        n: usize,
+        damping: f64,
+        mean: f64,
+    ) -> Result<(Self, FactorReport)> {
         let bad = |what: &str| {
             let message = format!("second moments of {n} inputs: {what}; calibrate again");
             Err(Error::Payload(lsb_format::Error::argument(message)))
@@ -61,7 +75,6 @@ impl UpperFactor {
         if diagonal().any(|d| d < 0.0) {
             return bad("a square is negative");
         }
-        let mean = diagonal().sum::<f64>() / n.max(1) as f64;
         if n > 0 && mean <= 0.0 {
             return bad("all inputs were zero");
         }
@@ -78,7 +91,8 @@ impl UpperFactor {
                 row[i] += damping * mean;
             }
             if cholesky::factor(&mut a, n) {
-                return Ok((Self::of_reversed(&a, n), FactorReport { damping, dead }));
+                drop(moments);
+                return Ok((Self::of_reversed(&a, n), FactorReport { damping, dead, blocks: 1 }));
             }
             damping = RUNG * damping.max(1e-4);
         }

@@ -1,8 +1,12 @@
-//! What is known of a linear map's inputs, in the form that error feedback needs.
+//! What is known of a linear map's inputs and outputs, in the form that error feedback needs.
 
 mod cholesky;
 mod factor;
+mod inputs;
+mod moments;
 #[cfg(test)]
 mod tests;
 
 pub use factor::{FactorReport, UpperFactor};
+pub use inputs::{ColumnOrder, InputFactor};
+pub use moments::{Calibration, DenseMoments, Moments};

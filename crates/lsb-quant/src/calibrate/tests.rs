@@ -48,7 +48,7 @@ proptest! {
     fn prop_the_factor_inverts_the_moments(seed in any::<u64>(), n in 1usize..150) {
         let h = moments(seed, n, 2 * n + 8);
         let (u, report) = UpperFactor::new(&h, n, 0.01).unwrap();
-        prop_assert_eq!(report, FactorReport { damping: 0.01, dead: 0 });
+        prop_assert_eq!(report, FactorReport { damping: 0.01, dead: 0, blocks: 1 });
         prop_assert!(residue(&h, &u, 0.01) < 1e-4);
         for i in 0..n {
             prop_assert!(u.diagonal(i) > 0.0 && u.row(i)[..i].iter().all(|&x| x == 0.0));

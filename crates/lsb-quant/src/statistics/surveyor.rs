@@ -2,7 +2,7 @@
 
 use super::magnitudes::Counter;
 use super::tally::{BINS, KeyOrder, Tally, count_equal, for_each_magnitude_run};
-use super::{Needs, OutlierSelection, Statistics};
+use super::{Needs, OutlierSelection, RowSample, Statistics};
 use crate::{Error, MatrixInfo, Result, Span, to_f32};
 use lsb_format::Tiling;
 use rayon::prelude::*;
@@ -28,6 +28,7 @@ pub struct Surveyor {
     stage: Stage,
     selection: Option<Selection>,
     magnitudes: Option<Counter>,
+    sample: Option<RowSample>,
     /// True until the first pass has ended.
     first_pass: bool,
 }
@@ -87,13 +88,15 @@ impl Surveyor {
             stage,
             selection,
             magnitudes,
+            sample: needs.sample.map(|weights| RowSample::new(matrix, weights)),
             first_pass: true,
         }
     }
 
     /// True while another pass over all spans, in order, is needed.
     pub fn wants_pass(&self) -> bool {
-        self.stage != Stage::Done || (self.first_pass && self.magnitudes.is_some())
+        let gathers = self.magnitudes.is_some() || self.sample.is_some();
+        self.stage != Stage::Done || (self.first_pass && gathers)
     }
 
     /// Takes in the next span of the current pass.
@@ -103,6 +106,9 @@ impl Surveyor {
     pub fn observe(&mut self, span: &Span<'_>) -> Result<()> {
         if let Some(counter) = self.magnitudes.as_mut().filter(|_| self.first_pass) {
             counter.observe(span)?;
+        }
+        if let Some(sample) = self.sample.as_mut().filter(|_| self.first_pass) {
+            sample.observe(span)?;
         }
         let Some(s) = &mut self.selection else { return Ok(()) };
         match self.stage {
@@ -132,7 +138,8 @@ impl Surveyor {
     pub fn finish(self) -> Statistics {
         assert_eq!(self.stage, Stage::Done, "a pass is missing");
         let outliers = self.selection.map(|s| s.into_selection(self.tiles, self.matrix.weights()));
-        Statistics { outliers, magnitudes: self.magnitudes.map(Counter::finish) }
+        let magnitudes = self.magnitudes.map(Counter::finish);
+        Statistics { outliers, magnitudes, sample: self.sample, calibration: None }
     }
 }
 

@@ -29,6 +29,12 @@ pub(super) struct Classes {
     count: usize,
 }
 
+/// The place of a deviation on the scale.
+fn index(deviation: f64) -> i8 {
+    let octaves = log2(deviation.max(1e-9)).clamp(-3.0, 12.0);
+    (PER_OCTAVE * octaves + 0.5).floor() as i8
+}
+
 impl Classes {
     /// One class for all.
     pub(super) fn one(rows: usize, cols: usize) -> Classes {
@@ -37,10 +43,6 @@ impl Classes {
 
     /// Classes by the standard deviation of columns and of rows in units of their columns', where asked for.
     pub(super) fn of_deviations(rows: &[f64], cols: &[f64], by_rows: bool, by_cols: bool) -> Classes {
-        let index = |deviation: f64| {
-            let octaves = log2(deviation.max(1e-9)).clamp(-3.0, 12.0);
-            (PER_OCTAVE * octaves + 0.5).floor() as i8
-        };
         let indices = |deviations: &[f64], wanted: bool| {
             if wanted { deviations.iter().map(|&d| index(d)).collect() } else { vec![0; deviations.len()] }
         };
@@ -48,6 +50,16 @@ impl Classes {
             Classes { rows: indices(rows, by_rows), cols: indices(cols, by_cols), first: 0, count: 1 };
         out.choose_range();
         out
+    }
+
+    /// The same columns and classes with other rows.
+    pub(super) fn with_rows(&self, rows: &[f64]) -> Classes {
+        Classes { rows: rows.iter().map(|&d| index(d)).collect(), ..self.clone() }
+    }
+
+    /// Deviations in the middle of the columns' indices.
+    pub(super) fn col_deviations(&self) -> Vec<f64> {
+        self.cols.iter().map(|&i| super::number::exp2(f64::from(i) / PER_OCTAVE)).collect()
     }
 
     /// Sets the range so that the outermost classes have enough samples.

@@ -179,6 +179,15 @@ impl Deviations {
         }
     }
 
+    /// Deviations of rows whose columns are divided by `cols`, those of the columns.
+    pub(super) fn rows_within(size: Size, cols: Vec<f64>, value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
+        // A column far below the step says nothing about rows.
+        let inverse: Vec<f64> = cols.iter().map(|&d| 1.0 / (d * d).max(0.01)).collect();
+        let square = |r: usize, c: usize| value(r, c) * value(r, c) * inverse[c];
+        let row = |r: usize| ((0..size.cols).map(|c| square(r, c)).sum::<f64>() / size.cols as f64).sqrt();
+        (0..size.rows).map(row).collect()
+    }
+
     /// Classes by rows, by columns, by both or none.
     pub(super) fn classes(&self, by_rows: bool, by_cols: bool) -> Classes {
         let rows = if by_cols { &self.rows_in_cols } else { &self.rows };

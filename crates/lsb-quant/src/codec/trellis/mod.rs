@@ -17,6 +17,7 @@
 //! Source: entropy-coded trellis-coded quantization, T. Fischer and M. Wang (1992); T. Fischer, M. Marcellin and
 //! M. Wang, "Trellis-coded vector quantization" (1991); the union codebooks of Joshi, Crump and Fischer (1995).
 
+mod calibrated;
 mod classes;
 mod decode;
 mod encode;
@@ -34,7 +35,7 @@ mod tile;
 use crate::scale::TileExponent;
 use crate::{
     CodecEntry, Error, Estimate, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer, Result,
-    Statistics, TensorDecoder, TensorEncoder,
+    Statistics, TensorDecoder, TensorEncoder, Wanted,
 };
 use lsb_format::Tiling;
 use lsb_format::entropy::LANES;
@@ -60,15 +61,22 @@ fn tile_header(kind: u8, exponent: TileExponent, step: f32, out: &mut Vec<u8>) {
 /// Rows and columns of a tile of a large matrix.
 const SIDE: u64 = 512;
 
+/// Weights of the rows that plans with calibration are made on.
+const SAMPLE: usize = 1 << 21;
+
 const MIN_BPW: f64 = 0.25;
 const MAX_BPW: f64 = 8.0;
+
+const MIN_TAU: f64 = 1e-6;
+const MAX_TAU: f64 = 1e6;
 
 /// Trellis-coded integers with a common step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trellis {
     /// Bits per weight aimed at, 0.25 to 8.
     pub bpw: f64,
-    /// Step in standard deviations of the tensor, instead of `bpw`; 0 where `bpw` counts.
+    /// Step instead of `bpw`, in standard deviations of the tensor or, where its map is calibrated, in units of the
+    /// errors that its outputs bear; 0 where `bpw` counts.
     pub tau: f64,
     /// States of the machine: 4, 8, 16, 32, 64, 128 or 256.
     pub states: u32,
@@ -86,8 +94,8 @@ const PARAMETERS: &[ParameterHelp] = &[
     ParameterHelp { name: "bpw", values: "3 (0.25 to 8)", summary: "bits per weight aimed at" },
     ParameterHelp {
         name: "tau",
-        values: "0 (0.002 to 3)",
-        summary: "step in standard deviations; instead of bpw where above 0",
+        values: "0 (1e-6 to 1e6)",
+        summary: "step in standard deviations, calibrated in units of bearable errors; instead of bpw",
     },
     ParameterHelp {
         name: "states",
@@ -124,7 +132,7 @@ impl Trellis {
         let mut r = parameters.reader(ID);
         let out = Trellis {
             bpw: r.number("bpw", d.bpw, MIN_BPW, MAX_BPW)?,
-            tau: r.number("tau", d.tau, 0.0, 3.0)?,
+            tau: r.number("tau", d.tau, 0.0, MAX_TAU)?,
             states: r.integer("states", i64::from(d.states), 4, 256)? as u32,
             lambda: r.number("lambda", d.lambda, 0.0, 1.0)?,
         };
@@ -135,8 +143,8 @@ impl Trellis {
         if !STATES.contains(&out.states) {
             return bad("states", format!("{} is none of 4, 8, 16, 32, 64, 128, 256", out.states));
         }
-        if out.tau != 0.0 && out.tau < 0.002 {
-            return bad("tau", format!("{} is neither 0 nor in 0.002 to 3", out.tau));
+        if out.tau != 0.0 && out.tau < MIN_TAU {
+            return bad("tau", format!("{} is neither 0 nor in {MIN_TAU} to {MAX_TAU}", out.tau));
         }
         Ok(out)
     }
@@ -151,7 +159,7 @@ impl Trellis {
 
     /// Step in standard deviations of Gaussian weights.
     fn gaussian_tau(&self) -> f64 {
-        if self.tau > 0.0 { self.tau } else { step::tau(self.bpw, self.states) }
+        if self.tau > 0.0 { self.tau.clamp(0.002, 3.0) } else { step::tau(self.bpw, self.states) }
     }
 }
 
@@ -188,11 +196,15 @@ impl Quantizer for Trellis {
     }
 
     fn needs(&self) -> Needs {
-        Needs::magnitudes()
+        Needs::magnitudes().with_sample(SAMPLE).with_calibration(Wanted::Yes)
     }
 
     fn encoder(&self, matrix: &MatrixInfo, statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
         super::float_only(ID, matrix)?;
+        if let (Some(calibration), Some(sample)) = (&statistics.calibration, &statistics.sample) {
+            let plan = calibrated::plan(self, matrix, sample, calibration)?;
+            return Ok(Box::new(feedback::FeedbackEncoder::new(plan)));
+        }
         let step = match &statistics.magnitudes {
             Some(m) if self.tau > 0.0 => self.tau * m.mean_square().sqrt(),
             Some(m) => step::step(m, self.bpw, self.states),
@@ -212,7 +224,7 @@ impl Quantizer for Trellis {
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {
         let finer = Trellis { bpw: self.bpw + 0.5, tau: self.tau / 1.4, ..*self };
-        let possible = if self.tau > 0.0 { finer.tau >= 0.002 } else { finer.bpw <= MAX_BPW };
+        let possible = if self.tau > 0.0 { finer.tau >= MIN_TAU } else { finer.bpw <= MAX_BPW };
         possible.then(|| Arc::new(finer) as Arc<dyn Quantizer>)
     }
 }

@@ -1,9 +1,9 @@
 //! The trellis against the bounds of theory, its own decoder, and damage.
 
-use super::feedback::{FeedbackOptions, Quantized, quantize};
+use super::feedback::{FeedbackOptions, Plan};
 use super::*;
-use crate::calibrate::UpperFactor;
-use crate::{EncodedTile, Registry, Span, Surveyor};
+use crate::calibrate::{Calibration, ColumnOrder, DenseMoments, InputFactor, UpperFactor};
+use crate::{EncodedTile, Registry, RowSample, Span, Surveyor};
 use lsb_format::DType;
 
 /// Seeded Gaussian weights.
@@ -158,15 +158,54 @@ fn output_error(weights: &[f32], back: &[f32], h: &[f32], damping: f64) -> f64 {
     total
 }
 
-fn coded(quantized: &Quantized) -> Vec<EncodedTile> {
-    let tiles = 0..quantized.tiling().len();
-    tiles
-        .map(|i| {
-            let mut out = EncodedTile::default();
-            quantized.encode_tile(i, &mut out).unwrap();
-            out
-        })
-        .collect()
+/// A matrix quantized with feedback.
+struct Quantized {
+    bytes: usize,
+    tiles: Vec<EncodedTile>,
+    side: Vec<u8>,
+    back: Vec<f32>,
+    loss: f64,
+    expected: super::feedback::Expected,
+}
+
+fn quantize(
+    codec: &Trellis,
+    matrix: &MatrixInfo,
+    weights: &[f32],
+    factor: InputFactor,
+    options: &FeedbackOptions,
+) -> Quantized {
+    let sample = RowSample { rows: (0..matrix.rows).collect(), weights: weights.to_vec() };
+    let plan = Plan::new(codec, matrix, &sample, Arc::new(factor), options).unwrap();
+    let mut out = Quantized {
+        bytes: 0,
+        tiles: Vec::new(),
+        side: plan.side(),
+        back: Vec::new(),
+        loss: 0.0,
+        expected: plan.expected(),
+    };
+    let tiling = *plan.tiling();
+    for first in (0..tiling.len()).step_by(tiling.across() as usize) {
+        let (row, rows) = (tiling.tile(first).row as usize, tiling.tile(first).rows as usize);
+        let cols = matrix.cols as usize;
+        let band = plan.quantize(row, &weights[row * cols..(row + rows) * cols]).unwrap();
+        out.loss += band.loss;
+        out.back.extend(plan.dequantize(row, &band));
+        for i in first..first + tiling.across() {
+            let mut tile = EncodedTile::default();
+            plan.encode_tile(i, &band, &mut tile).unwrap();
+            out.bytes += tile.bytes().len();
+            out.tiles.push(tile);
+        }
+    }
+    out
+}
+
+/// One factor for all of `h`.
+fn whole(h: &[f32], damping: f64) -> (InputFactor, f64) {
+    let (factor, report) = UpperFactor::new(h, h.len().isqrt(), damping).unwrap();
+    (InputFactor::whole(factor), report.damping)
 }
 
 #[test]
@@ -174,37 +213,94 @@ fn the_loss_of_feedback_is_the_error_of_the_outputs() {
     let (rows, cols) = (600, 160);
     let (h, weights) = layer(rows, cols);
     let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
-    let (factor, report) = UpperFactor::new(&h, cols, 0.01).unwrap();
-    let codec = codec("states=8");
-    let row_steps = (0..rows).map(|r| 0.5 + (r % 7) as f64 / 7.0).collect();
-    let options = FeedbackOptions { tau: 0.4, row_steps: Some(row_steps), ..FeedbackOptions::default() };
-    let quantized = quantize(&codec, &matrix, &weights, &factor, &options).unwrap();
-    let back = quantized.dequantize();
-    let direct = output_error(&weights, &back, &h, report.damping);
-    assert!((quantized.loss / direct - 1.0).abs() < 1e-5, "{} against {direct}", quantized.loss);
-    // The coded form decodes to the same weights, bit for bit.
-    assert_eq!(decode(&codec, &matrix, &coded(&quantized), &quantized.side()), back);
+    let row_steps: Vec<f64> = (0..rows).map(|r| 0.5 + (r % 7) as f64 / 7.0).collect();
+    let moments = DenseMoments::new(h.clone(), cols);
+    let falling = InputFactor::new(&moments, 0.01, ColumnOrder::Falling).unwrap();
+    assert_ne!(falling.order()[0], 0, "columns are taken in another order");
+    for (codec, factor) in [(codec("states=8"), whole(&h, 0.01).0), (codec("states=16"), falling)] {
+        let options =
+            FeedbackOptions { tau: 0.4, row_steps: Some(row_steps.clone()), ..FeedbackOptions::default() };
+        let quantized = quantize(&codec, &matrix, &weights, factor, &options);
+        let direct = output_error(&weights, &quantized.back, &h, 0.01);
+        assert!((quantized.loss / direct - 1.0).abs() < 1e-5, "{} against {direct}", quantized.loss);
+        // The coded form decodes to the same weights, bit for bit.
+        assert_eq!(decode(&codec, &matrix, &quantized.tiles, &quantized.side), quantized.back);
+        // What the plan said before the last search.
+        let all = (quantized.bytes + quantized.side.len()) as f64;
+        assert!((quantized.expected.bytes / all - 1.0).abs() < 0.02, "{:?} {all}", quantized.expected);
+    }
 }
 
 #[test]
-fn feedback_depends_on_no_thread_and_beats_rounding_alone() {
+fn blocks_of_inputs_lose_little_and_agree_with_their_own_moments() {
+    let (rows, cols) = (512, 96);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let moments = DenseMoments::new(h.clone(), cols).with_block_limit(40);
+    let factor = InputFactor::new(&moments, 0.01, ColumnOrder::Stored).unwrap();
+    assert_eq!(factor.report().blocks, 3);
+    let options = FeedbackOptions { tau: 0.4, ..FeedbackOptions::default() };
+    let quantized = quantize(&codec("states=8"), &matrix, &weights, factor, &options);
+    let mut blocks = h.clone();
+    for (i, row) in blocks.chunks_mut(cols).enumerate() {
+        row.iter_mut().enumerate().filter(|(j, _)| j / 32 != i / 32).for_each(|(_, x)| *x = 0.0);
+    }
+    let direct = output_error(&weights, &quantized.back, &blocks, 0.01);
+    assert!((quantized.loss / direct - 1.0).abs() < 1e-5, "{} against {direct}", quantized.loss);
+    let full = quantize(&codec("states=8"), &matrix, &weights, whole(&h, 0.01).0, &options);
+    assert!(full.bytes < quantized.bytes, "finer steps where less is known of an input");
+}
+
+/// Bits per weight of a calibrated matrix through the codec's own front door.
+#[test]
+fn a_calibrated_tensor_meets_its_rate_on_any_number_of_threads() {
     let (rows, cols) = (1030, 96);
     let (h, weights) = layer(rows, cols);
     let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
-    let (factor, report) = UpperFactor::new(&h, cols, 0.01).unwrap();
-    let codec = codec("states=8");
-    let with = |threads: usize, factor: &UpperFactor, tau: f64| {
+    let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let outputs: Vec<f64> = (0..rows).map(|r| 1.0 + (r % 3) as f64).collect();
+    let calibration =
+        Calibration { inputs: Arc::new(DenseMoments::new(h, cols)), outputs: Some(outputs.into()) };
+    let codec = codec("bpw=2.5,states=8");
+    let tiling = codec.tiling(&matrix).unwrap();
+    let encode = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let options = FeedbackOptions { tau, ..FeedbackOptions::default() };
-        pool.install(|| quantize(&codec, &matrix, &weights, factor, &options).unwrap())
+        pool.install(|| {
+            let span = Span::new(matrix, tiling, 0..tiling.len(), &bytes);
+            let mut surveyor = Surveyor::new(&codec.needs(), &matrix, &tiling);
+            surveyor.observe(&span).unwrap();
+            surveyor.end_pass();
+            let mut statistics = surveyor.finish();
+            statistics.calibration = Some(calibration.clone());
+            let mut encoder = codec.encoder(&matrix, &statistics).unwrap();
+            let mut tiles = vec![EncodedTile::default(); span.len()];
+            encoder.encode(&span, &mut tiles).unwrap();
+            (tiles, encoder.finish().unwrap())
+        })
     };
-    let quantized = with(1, &factor, 0.4);
-    assert_eq!(with(3, &factor, 0.4), quantized);
-    let bits = |q: &Quantized| coded(q).iter().map(|t| 8 * t.bytes().len()).sum::<usize>();
+    let (tiles, side) = encode(1);
+    assert_eq!((tiles.clone(), side.clone()), encode(3));
+    let all = tiles.iter().map(|t| t.bytes().len()).sum::<usize>() + side.len();
+    let bits = 8.0 * all as f64 / weights.len() as f64;
+    assert!((bits - 2.5).abs() < 0.03, "{bits}");
+}
+
+#[test]
+fn feedback_beats_rounding_alone() {
+    let (rows, cols) = (1030, 96);
+    let (h, weights) = layer(rows, cols);
+    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
+    let (factor, damping) = whole(&h, 0.01);
+    let codec = codec("states=8");
+    let with = |factor: InputFactor, tau: f64| {
+        let options = FeedbackOptions { tau, ..FeedbackOptions::default() };
+        quantize(&codec, &matrix, &weights, factor, &options)
+    };
+    let quantized = with(factor, 0.4);
     // The same codec without knowledge of the inputs, at no fewer bits.
-    let alone = with(2, &UpperFactor::identity(cols), 0.2);
-    assert!(bits(&alone) > bits(&quantized), "{} {}", bits(&alone), bits(&quantized));
-    let error = |q: &Quantized| output_error(&weights, &q.dequantize(), &h, report.damping);
+    let alone = with(InputFactor::identity(cols), 0.2);
+    assert!(alone.bytes > quantized.bytes, "{} {}", alone.bytes, quantized.bytes);
+    let error = |q: &Quantized| output_error(&weights, &q.back, &h, damping);
     assert!(error(&quantized) < 0.5 * error(&alone), "{} {}", error(&quantized), error(&alone));
 }
 
@@ -213,43 +309,18 @@ fn feedback_comes_close_to_the_bound_of_related_inputs() {
     let (rows, cols) = (1024, 192);
     let (h, weights) = layer(rows, cols);
     let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
-    let (factor, _) = UpperFactor::new(&h, cols, 0.001).unwrap();
+    let (factor, _) = whole(&h, 0.001);
     // Shannon's bound where every direction gets bits: half the logarithm of what is left of the inputs' variance,
     // column by column, over the error.
     let logs: f64 = (0..cols).map(|i| -2.0 * f64::from(factor.diagonal(i)).log2()).sum();
     for (tau, most) in [(0.45, 0.10), (0.15, 0.09)] {
         let options = FeedbackOptions { tau, ..FeedbackOptions::default() };
-        let quantized = quantize(&codec("states=64"), &matrix, &weights, &factor, &options).unwrap();
+        let quantized = quantize(&codec("states=64"), &matrix, &weights, factor.clone(), &options);
         let n = (rows * cols) as f64;
-        let bytes: usize = coded(&quantized).iter().map(|t| t.bytes().len()).sum();
-        let bits = 8.0 * bytes as f64 / n;
-        let side = 8.0 * quantized.side().len() as f64 / n;
+        let bits = 8.0 * quantized.bytes as f64 / n;
         let gap = bits - 0.5 * (logs / cols as f64 - (quantized.loss / n).log2());
-        println!("tau {tau}: {bits:.4} bits, {side:.4} of scales, {gap:.4} above the bound");
         assert!(gap < most, "tau {tau}: {bits} bits, {gap} above the bound");
     }
-}
-
-#[test]
-fn columns_may_be_taken_in_any_order() {
-    let (rows, cols) = (300, 40);
-    let (h, weights) = layer(rows, cols);
-    let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
-    let mut order: Vec<usize> = (0..cols).collect();
-    order.sort_by(|&a, &b| h[b * cols + b].total_cmp(&h[a * cols + a]));
-    let moments: Vec<f32> = order
-        .iter()
-        .flat_map(|&i| order.iter().map(move |&j| (i, j)))
-        .map(|(i, j)| h[i * cols + j])
-        .collect();
-    let (factor, report) = UpperFactor::new(&moments, cols, 0.01).unwrap();
-    let options = FeedbackOptions { tau: 0.3, order: Some(order), ..FeedbackOptions::default() };
-    let codec = codec("states=16");
-    let quantized = quantize(&codec, &matrix, &weights, &factor, &options).unwrap();
-    let back = quantized.dequantize();
-    let direct = output_error(&weights, &back, &h, report.damping);
-    assert!((quantized.loss / direct - 1.0).abs() < 1e-5, "{} against {direct}", quantized.loss);
-    assert_eq!(decode(&codec, &matrix, &coded(&quantized), &quantized.side()), back);
 }
 
 #[test]
@@ -257,14 +328,13 @@ fn damaged_scales_and_tiles_end_in_values_or_an_error() {
     let (rows, cols) = (9, 40);
     let (h, weights) = layer(rows, cols);
     let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
-    let (factor, _) = UpperFactor::new(&h, cols, 0.01).unwrap();
     let codec = codec("states=4");
-    let quantized = quantize(&codec, &matrix, &weights, &factor, &FeedbackOptions::default()).unwrap();
-    let (side, tile) = (quantized.side(), coded(&quantized).remove(0));
+    let quantized = quantize(&codec, &matrix, &weights, whole(&h, 0.01).0, &FeedbackOptions::default());
+    let (side, tile) = (quantized.side.clone(), quantized.tiles[0].clone());
     let try_both = |side: &[u8], tile: &[u8]| {
         let Ok(decoder) = codec.decoder(&matrix, side) else { return };
         let mut out = vec![0.0; rows * cols];
-        if decoder.decode(&quantized.tiling().tile(0), &[tile], &mut out).is_ok() {
+        if decoder.decode(&codec.tiling(&matrix).unwrap().tile(0), &[tile], &mut out).is_ok() {
             assert!(out.iter().all(|x| x.is_finite()));
         }
     };

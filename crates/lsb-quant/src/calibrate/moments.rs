@@ -1,0 +1,74 @@
+//! Second moments of inputs, wherever they lie.
+
+use crate::Result;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// The second moments `H = mean(x x^T)` of a linear map's inputs `x`.
+pub trait Moments: Debug + Send + Sync {
+    /// Mean squares of the inputs: the diagonal of `H`.
+    fn diagonal(&self) -> &[f32];
+
+    /// `H` restricted to the inputs `columns`, row-major, both triangles.
+    ///
+    /// # Errors
+    /// If they cannot be read or computed.
+    fn block(&self, columns: &[usize]) -> Result<Vec<f32>>;
+
+    /// Inputs whose moments and factor fit into memory together; more are taken in blocks that know nothing of each other.
+    fn block_limit(&self) -> usize {
+        usize::MAX
+    }
+}
+
+/// Second moments in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DenseMoments {
+    n: usize,
+    values: Vec<f32>,
+    diagonal: Vec<f32>,
+    block_limit: usize,
+}
+
+impl DenseMoments {
+    /// Moments `values`, symmetric, `n` x `n`, row-major.
+    ///
+    /// # Panics
+    /// If there are not `n * n` values.
+    pub fn new(values: Vec<f32>, n: usize) -> Self {
+        assert_eq!(values.len(), n * n, "a square matrix");
+        let diagonal = values.iter().step_by(n + 1).copied().collect();
+        DenseMoments { n, values, diagonal, block_limit: usize::MAX }
+    }
+
+    /// With blocks of at most `limit` inputs.
+    #[must_use]
+    pub fn with_block_limit(mut self, limit: usize) -> Self {
+        self.block_limit = limit.max(1);
+        self
+    }
+}
+
+impl Moments for DenseMoments {
+    fn diagonal(&self) -> &[f32] {
+        &self.diagonal
+    }
+
+    fn block(&self, columns: &[usize]) -> Result<Vec<f32>> {
+        let row = |&i: &usize| columns.iter().map(move |&j| self.values[i * self.n + j]);
+        Ok(columns.iter().flat_map(row).collect())
+    }
+
+    fn block_limit(&self) -> usize {
+        self.block_limit
+    }
+}
+
+/// What calibration knows of one linear map y = W x, W of shape `[outputs, inputs]`.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// Second moments of its inputs.
+    pub inputs: Arc<dyn Moments>,
+    /// What a unit of squared error of each output costs, in any common unit; all the same where absent.
+    pub outputs: Option<Arc<[f64]>>,
+}
