@@ -11,6 +11,7 @@
 mod architecture;
 mod block;
 mod cache;
+mod calibrate;
 pub mod chat;
 mod check;
 mod config;
@@ -32,6 +33,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use cache::CacheType;
+pub use calibrate::TextCalibration;
 pub use chat::{ChatTemplate, Message};
 pub use check::ConfigCheck;
 pub use config::{Experts, ModelConfig, Rope, RopeScaling, Sizes};

@@ -5,6 +5,7 @@
 //! nothing about files, layer names or tensors' roles, and starts no threads of its own: parallel work runs
 //! on whatever rayon pool the caller installed.
 
+pub mod allocate;
 pub mod calibrate;
 pub mod codec;
 mod distortion;

@@ -3,6 +3,7 @@
 //! A codec answers eight questions. Most answers have a default; a codec that treats every tile on its own
 //! implements [`TileEncoder`] and wraps it in [`PerTile`], as `docs/adding-a-codec.md` shows.
 
+use crate::allocate::RateControl;
 use crate::{Needs, Parameters, Result, Span, Statistics};
 use lsb_format::{DType, Tile, Tiling};
 use rayon::prelude::*;
@@ -82,6 +83,11 @@ pub trait Quantizer: Debug + Send + Sync {
     /// # Errors
     /// If the side information is damaged. It is untrusted: no length in it may be believed unchecked.
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>>;
+
+    /// Control over the rate, for codecs whose precision follows one number once maps are calibrated.
+    fn rate_control(&self) -> Option<&dyn RateControl> {
+        None
+    }
 
     /// The next more precise configuration of this codec, used by `adaptive_precision`; `None` at the end.
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

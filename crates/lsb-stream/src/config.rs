@@ -66,6 +66,15 @@ pub struct CompressConfig {
     pub overwrite: bool,
     /// Largest safetensors header to read, in MB.
     pub max_header_mb: u64,
+    /// Calibration text: a file, `none`, or `default` for the text that comes with the program. Absent, the default text is
+    /// used by codecs that are made for calibration, and by no others.
+    pub calib: Option<String>,
+    /// Tokens of calibration text.
+    pub calib_tokens: usize,
+    /// Tokens of one sequence of calibration text; 0 means the model's context, up to 2048.
+    pub seqlen: usize,
+    /// Seed of everything random in calibration.
+    pub seed: u64,
 }
 
 impl Default for CompressConfig {
@@ -94,6 +103,10 @@ impl Default for CompressConfig {
             restart: false,
             overwrite: false,
             max_header_mb: 64,
+            calib: None,
+            calib_tokens: 32768,
+            seqlen: 0,
+            seed: 0,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! next work while the current one is computed, journals what is done, publishes by rename.
 
 mod budget;
+mod calibration;
 mod check;
 mod compress;
 mod config;
@@ -22,6 +23,7 @@ pub mod store;
 pub mod weights;
 
 pub use budget::{Budget, Reservation};
+pub use calibration::{CalibrationSource, Calibrator};
 pub use check::ModelCheck;
 pub use compress::LoopCompressor;
 pub use config::{CompressConfig, Rule, Target};

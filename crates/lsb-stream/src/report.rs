@@ -32,6 +32,9 @@ pub struct TensorReport {
     /// The tensor this one is identical to and stored with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_as: Option<String>,
+    /// The step in units of what outputs bear, where one step for the whole model was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tau: Option<f64>,
     /// What was done differently from the plan, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -57,6 +60,8 @@ pub struct LayerReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CompressReport {
+    /// How maps were calibrated; empty where they were not.
+    pub calibration: Vec<String>,
     /// Directory of the package.
     pub package: std::path::PathBuf,
     /// Codec most weights got.

@@ -8,7 +8,8 @@ use crate::Common;
 use crate::exit::{Failure, Outcome};
 use crate::render::progress::{Progress, Unit};
 use crate::render::{compress, print, print_json};
-use lsb_stream::{CompressReport, LoopCompressor};
+use lsb_model::TextCalibration;
+use lsb_stream::{CompressConfig, CompressReport, LoopCompressor};
 use lsb_validate::{QualityTargets, Validator, Verdict, size_measurements};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         ..QualityTargets::none()
     });
     let _parents = config.output.as_deref().map(Parents::of).transpose()?;
-    let report = LoopCompressor::new(config)
+    let report = calibrated(config)?
         .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
         .with_check(Arc::new(lsb_model::ConfigCheck))
         .with_interrupt(super::interrupt_flag()?)
@@ -87,6 +88,16 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         print(&compress::text(&report, &verdict, ram_limit, args.full))?;
     }
     if verdict.passed { Ok(()) } else { Err(Failure::CheckFailed) }
+}
+
+/// A compressor that runs the model on the calibration text the options name.
+pub(super) fn calibrated(config: CompressConfig) -> Result<LoopCompressor, Failure> {
+    let calibration = TextCalibration::from_config(&config)?;
+    let compressor = LoopCompressor::new(config);
+    Ok(match calibration {
+        Some(calibration) => compressor.with_calibration(Arc::new(calibration)),
+        None => compressor,
+    })
 }
 
 /// Compares what the run measured with the limits. Unmeasured quality meets no limit.

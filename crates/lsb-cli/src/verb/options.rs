@@ -19,6 +19,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     quality: Quality,
     #[command(flatten)]
+    calibration: Calibration,
+    #[command(flatten)]
     resources: Resources,
     #[command(flatten)]
     files: Files,
@@ -101,6 +103,27 @@ struct Quality {
     /// Keep tensors that hold NaN or infinity raw instead of refusing them
     #[arg(long)]
     allow_nonfinite: bool,
+}
+
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Calibration")]
+struct Calibration {
+    /// Text that shows what linear maps are fed with: a file, `default` for the bundled one, or `none` [default: the
+    /// bundled text for codecs made for calibration, none for others]
+    #[arg(long, value_name = "FILE")]
+    calib: Option<String>,
+
+    /// Tokens of that text [default: 32768]
+    #[arg(long, value_name = "N")]
+    calib_tokens: Option<usize>,
+
+    /// Tokens of one sequence; 0 for the model's context, up to 2048 [default: 0]
+    #[arg(long, value_name = "N")]
+    seqlen: Option<usize>,
+
+    /// Seed of everything random in calibration [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -203,6 +226,10 @@ impl Options {
         let c = &mut recipe.config;
         lay_over!(c, self.choice, target_storage_gb, outlier_ratio, error_compensation);
         lay_over!(c, self.quality, quality_threshold, quality_monitoring, adaptive_precision);
+        lay_over!(c, self.calibration, calib_tokens, seqlen, seed);
+        if self.calibration.calib.is_some() {
+            c.calib.clone_from(&self.calibration.calib);
+        }
         lay_over!(c, self.resources, target_ram_mb, max_layers_in_ram, streaming_enabled, prefetch_enabled);
         lay_over!(c, self.resources, caching_enabled, parallel_processing, threads);
         if self.choice.codec.is_some() {

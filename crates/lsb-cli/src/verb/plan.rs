@@ -6,7 +6,7 @@ use super::recipe::Request;
 use crate::Common;
 use crate::exit::Outcome;
 use crate::render::{plan, print, print_json};
-use lsb_stream::{Error, LoopCompressor, Target};
+use lsb_stream::{Error, Target};
 use lsb_validate::QualityTargets;
 use lsb_validate::feasibility::{Prediction, SourceFacts, feasibility};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,8 @@ pub(crate) fn show(model: &Path, request: Request, limits: &Limits, full: bool, 
         Some(Target::Bytes(n)) => targets.max_storage_gb = Some(n as f64 / 1e9),
         None => {}
     }
-    let made = LoopCompressor::new(config).with_check(Arc::new(lsb_model::ConfigCheck)).plan(model)?;
+    let made =
+        super::compress::calibrated(config)?.with_check(Arc::new(lsb_model::ConfigCheck)).plan(model)?;
     let judged = feasibility(&targets, &SourceFacts::from(&made), Some(&Prediction::from(&made)));
     if common.json {
         return print_json(&plan::json(&made, &judged));

@@ -10,7 +10,8 @@ use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use lsb_stream::ActivationStore;
 use lsb_stream::Reservation;
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 /// Windows of tokens on their way through the blocks of a model.
 ///
@@ -18,7 +19,7 @@ use std::ops::Range;
 /// every chunk lies in memory where the budget allows, else in a temporary file.
 #[derive(Debug)]
 pub struct Batch<'m> {
-    model: &'m ModelRunner,
+    model: Handle<'m>,
     windows: Vec<Range<usize>>,
     chunks: Vec<Chunk>,
     stream: ActivationStore,
@@ -29,6 +30,24 @@ pub struct Batch<'m> {
     /// Keys and values of the window that is being run, where windows are cut. All layers have the same shape.
     cache: Option<KvCache>,
     _memory: [Reservation; 2],
+}
+
+/// The model of a batch.
+#[derive(Clone, Debug)]
+pub(super) enum Handle<'m> {
+    Borrowed(&'m ModelRunner),
+    Shared(Arc<ModelRunner>),
+}
+
+impl Deref for Handle<'_> {
+    type Target = ModelRunner;
+
+    fn deref(&self) -> &ModelRunner {
+        match self {
+            Handle::Borrowed(model) => model,
+            Handle::Shared(model) => model,
+        }
+    }
 }
 
 /// Tokens that go through a block at once.
@@ -44,7 +63,7 @@ pub(super) struct Chunk {
 
 impl<'m> Batch<'m> {
     pub(super) fn new(
-        model: &'m ModelRunner,
+        model: Handle<'m>,
         windows: &[Vec<u32>],
         chunk_tokens: Option<usize>,
     ) -> Result<Batch<'m>> {
@@ -94,12 +113,12 @@ impl<'m> Batch<'m> {
         })
     }
 
-    /// Runs all windows through the next block. Returns it, or `None` where all blocks were run.
+    /// Runs all windows through the next block. Returns its number, or `None` where all blocks were run.
     ///
     /// # Errors
     /// If weights cannot be read or activations cannot be kept.
-    pub fn step(&mut self, tap: &mut dyn Tap) -> Result<Option<&'m BlockSpec>> {
-        let model = self.model;
+    pub fn step(&mut self, tap: &mut dyn Tap) -> Result<Option<usize>> {
+        let model = self.model.clone();
         let Some(block) = model.spec.blocks.get(self.next) else { return Ok(None) };
         if self.chunks.len() > 1 {
             model.weights.keep();
@@ -108,7 +127,27 @@ impl<'m> Batch<'m> {
         model.weights.release();
         done?;
         self.next += 1;
-        Ok(Some(block))
+        Ok(Some(self.next - 1))
+    }
+
+    /// Runs all windows through the next block, shows its maps to `tap`, and forgets what came out.
+    ///
+    /// # Errors
+    /// As [`Batch::step`].
+    pub fn peek(&mut self, tap: &mut dyn Tap) -> Result<()> {
+        let model = self.model.clone();
+        let Some(block) = model.spec.blocks.get(self.next) else { return Ok(()) };
+        if self.chunks.len() > 1 {
+            model.weights.keep();
+        }
+        let done = (0..self.chunks.len()).try_for_each(|i| self.through(block, i, tap).map(|_| ()));
+        model.weights.release();
+        done
+    }
+
+    /// Number of the block that is run next.
+    pub fn next_block(&self) -> usize {
+        self.next
     }
 
     /// Runs all blocks that are left.
@@ -121,6 +160,13 @@ impl<'m> Batch<'m> {
     }
 
     fn run_chunk(&mut self, block: &BlockSpec, index: usize, tap: &mut dyn Tap) -> Result<()> {
+        let x = self.through(block, index, tap)?;
+        self.stream.put(index, &flat(&x)?)?;
+        Ok(())
+    }
+
+    /// What chunk `index` becomes in `block`.
+    fn through(&mut self, block: &BlockSpec, index: usize, tap: &mut dyn Tap) -> Result<Tensor> {
         let x = self.hidden(index)?;
         let chunk = &self.chunks[index];
         let mut cache = self.cache.as_mut().filter(|_| chunk.part);
@@ -135,14 +181,12 @@ impl<'m> Batch<'m> {
             tap,
             layer: block.layer,
         };
-        let x = block::run(block, x, &mut pass)?;
-        self.stream.put(index, &flat(&x)?)?;
-        Ok(())
+        block::run(block, x, &mut pass)
     }
 
     /// The model.
-    pub fn model(&self) -> &'m ModelRunner {
-        self.model
+    pub fn model(&self) -> &ModelRunner {
+        &self.model
     }
 
     /// The windows, as ranges among all tokens.

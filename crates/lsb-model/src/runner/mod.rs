@@ -9,6 +9,7 @@ mod session;
 mod tests;
 
 pub use batch::Batch;
+use batch::Handle;
 pub use head::{Head, HeadTile};
 pub use session::Session;
 
@@ -20,7 +21,9 @@ use crate::{ModelConfig, Result};
 use lsb_format::Error;
 use lsb_quant::Registry;
 use lsb_stream::source::OpenOptions;
-use lsb_stream::{Budget, Reservation, StreamFigures, StreamOptions, WeightSource, open_weights};
+use lsb_stream::{
+    Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource, open_weights,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -145,7 +148,21 @@ impl ModelRunner {
     /// If an id is not in the vocabulary, a window is longer than learned positions allow, or the budget is too
     /// small.
     pub fn batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
-        Batch::new(self, windows, None)
+        Batch::new(Handle::Borrowed(self), windows, None)
+    }
+
+    /// The same, for whoever keeps the batch beside other things.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::batch`].
+    pub fn shared_batch(self: &Arc<Self>, windows: &[Vec<u32>]) -> Result<Batch<'static>> {
+        Batch::new(Handle::Shared(Arc::clone(self)), windows, None)
+    }
+
+    /// From now on the weights of tensor `name` are these. What a pass has read already stays as it was: a caller replaces
+    /// between blocks.
+    pub fn replace(&self, name: &str, weights: Arc<dyn TensorWeights>) {
+        self.weights.replace(name, weights);
     }
 
     /// The same with tokens cut into chunks like those of `other`, so that the two can be compared.
@@ -153,7 +170,7 @@ impl ModelRunner {
     /// # Errors
     /// As [`ModelRunner::batch`].
     pub fn batch_like(&self, windows: &[Vec<u32>], other: &Batch<'_>) -> Result<Batch<'_>> {
-        Batch::new(self, windows, Some(other.chunk_tokens()))
+        Batch::new(Handle::Borrowed(self), windows, Some(other.chunk_tokens()))
     }
 
     /// Keeps every map that is used from now on in memory, where the budget allows, until the next block of a

@@ -292,6 +292,17 @@ impl PartSpec {
     }
 }
 
+impl PartSpec {
+    /// Its linear maps, with those of experts.
+    pub fn every_map(&self) -> Vec<&MapSpec> {
+        let mut maps = self.maps();
+        if let PartSpec::Experts(experts) = self {
+            maps.extend(experts.experts.iter().flat_map(FeedForwardSpec::maps));
+        }
+        maps
+    }
+}
+
 impl FeedForwardSpec {
     /// Its linear maps in the order they are used.
     pub fn maps(&self) -> Vec<&MapSpec> {

@@ -7,7 +7,8 @@ use crate::spec::{MapSpec, ModelSpec};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use lsb_stream::{
-    Budget, Reservation, Scratch, StreamFigures, StreamOptions, TensorFacts, WeightSource, WeightStream,
+    Budget, Reservation, Scratch, StreamFigures, StreamOptions, TensorFacts, TensorWeights, WeightSource,
+    WeightStream,
 };
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ pub(crate) struct Weights {
     dense: Option<Mutex<HashMap<String, Arc<dyn Linear>>>>,
     /// Maps kept until [`Weights::release`].
     kept: Mutex<Option<HashMap<String, Arc<dyn Linear>>>>,
+    /// Weights that stand in for those of the source.
+    replaced: Mutex<HashMap<String, Arc<dyn TensorWeights>>>,
     _memory: Reservation,
 }
 
@@ -68,6 +71,7 @@ impl Weights {
             vectors: Mutex::default(),
             dense: dense.then(Mutex::default),
             kept: Mutex::new(None),
+            replaced: Mutex::default(),
             _memory: memory,
         })
     }
@@ -85,7 +89,11 @@ impl Weights {
         if let Some(map) = lock(&self.kept).as_ref().and_then(|kept| kept.get(&spec.tensor)) {
             return Ok(Arc::clone(map));
         }
-        let weights = self.stream.tensor(self.number(&spec.tensor)?)?;
+        let replaced = lock(&self.replaced).get(&spec.tensor).cloned();
+        let weights = match replaced {
+            Some(weights) => weights,
+            None => self.stream.tensor(self.number(&spec.tensor)?)?,
+        };
         let bias = self.bias(spec)?;
         let map: Arc<dyn Linear> = Arc::new(Coded::new(spec.clone(), weights, bias, Arc::clone(&self.bands)));
         if let Some(kept) = lock(&self.kept).as_mut() {
@@ -98,7 +106,8 @@ impl Weights {
     /// no room.
     pub(crate) fn decoded_rows(&self, spec: &MapSpec, rows: Range<usize>) -> Result<Option<Arc<dyn Linear>>> {
         let bytes = 4 * (rows.len() * spec.inputs) as u64;
-        if self.dense.is_some() || spec.inputs_first {
+        let replaced = lock(&self.replaced).contains_key(&spec.tensor);
+        if self.dense.is_some() || spec.inputs_first || replaced {
             return Ok(None);
         }
         let Ok(memory) = self.budget.reserve(bytes, &spec.tensor) else { return Ok(None) };
@@ -118,6 +127,15 @@ impl Weights {
         };
         let part = MapSpec { outputs: rows.len(), ..spec.clone() };
         Ok(Some(Arc::new(Dense::new(part, values, bias, Some(memory)))))
+    }
+
+    /// Lets `weights` stand in for those of the source.
+    pub(crate) fn replace(&self, name: &str, weights: Arc<dyn TensorWeights>) {
+        lock(&self.replaced).insert(name.to_owned(), weights);
+        if let Some(dense) = &self.dense {
+            lock(dense).remove(name);
+        }
+        lock(&self.vectors).retain(|(vector, _), _| vector != name);
     }
 
     /// Keeps every map from now on until [`Weights::release`]: the block will be run on more chunks.
@@ -147,8 +165,11 @@ impl Weights {
 
     /// Row `i` of `rows` of the matrix `name`, whose rows are `width` wide, for every i, one behind the other.
     pub(crate) fn rows(&self, name: &str, rows: &[usize], width: usize) -> Result<Vec<f32>> {
-        let weights = self.source.open(self.number(name)?)?;
-        rows::gather(&*weights, rows, width)
+        let replaced = lock(&self.replaced).get(name).cloned();
+        match replaced {
+            Some(weights) => rows::gather(&*weights, rows, width),
+            None => rows::gather(&*self.source.open(self.number(name)?)?, rows, width),
+        }
     }
 
     /// Whether another pass over the maps follows this one.
@@ -180,10 +201,13 @@ impl Weights {
     /// A whole tensor.
     fn read(&self, name: &str) -> Result<Vec<f32>> {
         let number = self.number(name)?;
-        let weights = self.source.open(number)?;
         let elements = self.source.tensors().get(number).map_or(0, TensorFacts::weights);
         let mut values = vec![0.0; elements as usize];
-        weights.read_f32(0..elements, &mut values, &mut Scratch::default())?;
+        let replaced = lock(&self.replaced).get(name).cloned();
+        match replaced {
+            Some(weights) => weights.read_f32(0..elements, &mut values, &mut Scratch::default())?,
+            None => self.source.open(number)?.read_f32(0..elements, &mut values, &mut Scratch::default())?,
+        }
         Ok(values)
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Document {
     pub(super) weights: u64,
     pub(super) tensors: Vec<TensorReport>,
     pub(super) warnings: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) calibration: Vec<String>,
 }
 
 impl Document {
@@ -56,6 +58,9 @@ impl Document {
             };
             let _ =
                 writeln!(out, "| {} | {} | {bpw:.3} | {snr} | {correlation} |", layer.layer, layer.weights);
+        }
+        for note in &self.calibration {
+            let _ = writeln!(out, "\n{note}");
         }
         let _ = writeln!(out, "\nMost weights: `{}` with `{}`.", self.codec, self.parameters);
         if !self.warnings.is_empty() {

@@ -3,6 +3,7 @@
 use crate::manager::TensorLease;
 use crate::{Budget, Error, Reservation, Result};
 use lsb_format::Tiling;
+use lsb_quant::calibrate::Calibration;
 use lsb_quant::{Distortion, EncodedTile, MatrixInfo, Quantizer, Span, Surveyor, TensorDecoder, to_f32_into};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
@@ -59,16 +60,23 @@ impl Engine {
         Ok(Engine { pool, monitor, interrupt, scratch: Mutex::default(), budget })
     }
 
-    /// Encodes the tensor of `lease` with `quantizer`. `advanced` hears of source bytes encoded.
+    /// Runs `work` on the pool.
+    pub(super) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
+    /// Encodes the tensor of `lease` with `quantizer`, which is told of `calibration`. `advanced` hears of source bytes encoded.
     ///
     /// # Errors
     /// If reading, encoding or the sink fails, or a decoder does not agree with its encoder.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn encode(
         &self,
         name: &str,
         lease: &mut TensorLease,
         matrix: &MatrixInfo,
         quantizer: &dyn Quantizer,
+        calibration: Option<&Calibration>,
         sink: &mut dyn TileSink,
         advanced: &mut dyn FnMut(u64),
     ) -> Result<Encoded> {
@@ -86,9 +94,11 @@ impl Engine {
             })?;
             surveyor.end_pass();
         }
-        let statistics = surveyor.finish();
+        let mut statistics = surveyor.finish();
+        statistics.calibration = calibration.cloned();
 
-        let mut encoder = quantizer.encoder(matrix, &statistics).map_err(codec)?;
+        let mut encoder = self.pool.install(|| quantizer.encoder(matrix, &statistics)).map_err(codec)?;
+        drop(statistics);
         let decoder = match encoder.side() {
             Some(side) if self.monitor => Some(quantizer.decoder(matrix, &side).map_err(codec)?),
             _ => None,

@@ -22,7 +22,12 @@ const CHUNKS_IN_FLIGHT: u64 = 3;
 const SURVEY_BYTES: u64 = 1 << 20;
 
 impl Memory {
-    pub(super) fn plan(jobs: &[Job], config: &CompressConfig, budget: &Budget) -> Result<Self> {
+    pub(super) fn plan(
+        jobs: &[Job],
+        config: &CompressConfig,
+        budget: &Budget,
+        calibration: u64,
+    ) -> Result<Self> {
         let jobs: Vec<&Job> = jobs.iter().filter(|j| j.facts.same_as.is_none()).collect();
         let largest = |f: &dyn Fn(&Job) -> u64| jobs.iter().map(|j| f(j)).max().unwrap_or(0);
         // Per thread: source values, decoded values, and as much again for the codec itself.
@@ -34,7 +39,7 @@ impl Memory {
         let chunk = largest(&|j| j.item.chunk_bytes());
         let fixed = CHUNKS_IN_FLIGHT * chunk;
         let read = 3 * chunk;
-        let room = budget.limit().saturating_sub(fixed + read);
+        let room = budget.limit().saturating_sub(fixed + read + calibration);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = match (config.parallel_processing, config.threads) {
             (false, _) => 1,
@@ -43,7 +48,7 @@ impl Memory {
             (true, n) => n,
         };
         let working = fixed + per_thread * threads as u64;
-        let needed = working + read;
+        let needed = working + read + calibration;
         if needed > budget.limit() {
             return Err(Error::OverBudget {
                 what: format!("work on {threads} threads"),
@@ -56,7 +61,7 @@ impl Memory {
                 ),
             });
         }
-        let resident = budget.limit() - working;
+        let resident = budget.limit() - working - calibration;
         let total: u64 = jobs.iter().map(|j| j.facts.bytes).sum();
         if !config.streaming_enabled && total > resident {
             return Err(Error::OverBudget {
@@ -80,7 +85,7 @@ impl Memory {
             threads,
             working,
             resident,
-            peak: Budget::PROCESS_BYTES + working + weights.min(resident),
+            peak: Budget::PROCESS_BYTES + working + calibration + weights.min(resident),
             streamed: jobs.iter().filter(|j| !caches || j.facts.bytes > resident).count(),
         })
     }

@@ -1,5 +1,6 @@
 //! The orchestrator: model in, compressed model and report out.
 
+mod calibrated;
 mod card;
 mod engine;
 mod memory;
@@ -13,10 +14,13 @@ use crate::plan::Plan;
 use crate::process::peak_rss_bytes;
 use crate::report::{CompressReport, TensorReport};
 use crate::store::{RealStore, Store};
-use crate::{CompressConfig, Error, ModelCheck, Observer, Result};
+use crate::weights::written;
+use crate::{Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Observer, Result};
+use calibrated::Calibrated;
 use card::Document;
 use engine::{Encoded, Engine};
 use lsb_format::package::FileRole;
+use lsb_quant::calibrate::Calibration;
 use lsb_quant::{Quantizer, Registry};
 use output::Output;
 use prepare::{Job, Prepared};
@@ -43,6 +47,7 @@ pub struct LoopCompressor {
     observer: Box<dyn Observer>,
     interrupt: Arc<AtomicBool>,
     check: Option<Arc<dyn ModelCheck>>,
+    calibration: Option<Arc<dyn CalibrationSource>>,
 }
 
 impl std::fmt::Debug for LoopCompressor {
@@ -61,6 +66,7 @@ impl LoopCompressor {
             observer: Box::new(Silent),
             interrupt: Arc::default(),
             check: None,
+            calibration: None,
         }
     }
 
@@ -89,6 +95,13 @@ impl LoopCompressor {
     #[must_use]
     pub fn with_check(mut self, check: Arc<dyn ModelCheck>) -> Self {
         self.check = Some(check);
+        self
+    }
+
+    /// With codecs told what linear maps are fed with, such as by `lsb_model::TextCalibration`.
+    #[must_use]
+    pub fn with_calibration(mut self, calibration: Arc<dyn CalibrationSource>) -> Self {
+        self.calibration = Some(calibration);
         self
     }
 
@@ -151,14 +164,15 @@ impl LoopCompressor {
     }
 
     fn prepare(&self, path: &Path, max_layers: Option<usize>) -> Result<Prepared> {
-        prepare::prepare(path, max_layers, &self.config, &self.registry, self.check.as_deref())
+        let check = self.check.as_deref();
+        prepare::prepare(path, max_layers, &self.config, &self.registry, check, self.calibration.as_ref())
     }
 
     /// The work itself: every tensor that is not finished, then the other files, then publishing.
     fn run(
         &mut self,
         prepared: &Prepared,
-        writer: Box<PackageWriter>,
+        mut writer: Box<PackageWriter>,
         finished: Vec<FinishedTensor>,
     ) -> Result<CompressReport> {
         let mut reports = prepared.empty_reports();
@@ -183,6 +197,29 @@ impl LoopCompressor {
             Arc::clone(&self.interrupt),
             prepared.budget.clone(),
         )?;
+        let mut calibrated = match &prepared.calibration {
+            None => None,
+            Some((source, bytes)) => {
+                let _set_aside = prepared.budget.reserve(*bytes, "calibration")?;
+                let budget = Budget::new(*bytes);
+                let interrupt = Arc::clone(&self.interrupt);
+                let calibrated = engine.install(|| {
+                    Calibrated::start(source.open(&prepared.input.model, &budget, interrupt)?, prepared)
+                })?;
+                Some((calibrated, _set_aside))
+            }
+        };
+        if let Some((calibrated, _)) = &mut calibrated {
+            // What an earlier run finished takes part in the passes of this one.
+            for (i, job) in prepared.jobs.iter().enumerate() {
+                let quantizer = &*job.assignment.quantizer;
+                let report = reports[i].as_ref().filter(|r| r.codec == quantizer.id() && r.same_as.is_none());
+                if let Some(report) = report {
+                    let weights = written(writer.open_finished(&job.facts.name)?, quantizer)?;
+                    calibrated.finished(i, prepared, report, &weights);
+                }
+            }
+        }
         let work: Vec<usize> = (0..prepared.jobs.len())
             .filter(|&i| reports[i].is_none() && prepared.jobs[i].facts.same_as.is_none())
             .collect();
@@ -223,7 +260,26 @@ impl LoopCompressor {
                     None => manager.next_tensor().ok_or(Error::Interrupted)??,
                 };
                 self.observer.tensor_started(&job.facts.name, job.facts.bytes);
-                let report = self.one(&engine, job, &mut lease, &mut output, &mut warnings)?;
+                let report = match &mut calibrated {
+                    None => {
+                        let start = Start::new(job);
+                        self.one(&engine, job, start, &mut lease, &mut output, &mut warnings)?
+                    }
+                    Some((calibrated, _)) => {
+                        let mut start = Start::new(job);
+                        if let Some((quantizer, tau)) = calibrated.quantizer(i, job) {
+                            start = Start { quantizer, tau: Some(tau), calibration: None };
+                        }
+                        start.calibration = engine.install(|| calibrated.calibration(job))?;
+                        let report = self.one(&engine, job, start, &mut lease, &mut output, &mut warnings)?;
+                        let quantizer = &*job.assignment.quantizer;
+                        if quantizer.id() == report.codec {
+                            let weights = written(output.open(&job.facts.name)?, quantizer)?;
+                            calibrated.finished(i, prepared, &report, &weights);
+                        }
+                        report
+                    }
+                };
                 drop(lease);
                 self.observer.tensor_finished(&report);
                 let layer = report.layer.clone();
@@ -251,6 +307,7 @@ impl LoopCompressor {
         let tensors = prepared.complete_reports(reports)?;
         let (codec, parameters) = card::main_codec(&tensors);
         warnings.splice(0..0, prepared.plan.warnings.iter().cloned());
+        let calibration = calibrated.map_or_else(Vec::new, |(c, _)| c.notes());
         let document = Document {
             model: prepared.plan.model.clone(),
             codec,
@@ -259,6 +316,7 @@ impl LoopCompressor {
             weights: prepared.plan.weights,
             tensors,
             warnings,
+            calibration,
         };
         prepared.copy_files(&mut writer)?;
         writer.add_file("report.json", &mut document.to_json().as_slice(), FileRole::Document)?;
@@ -276,19 +334,22 @@ impl LoopCompressor {
         &mut self,
         engine: &Engine,
         job: &Job,
+        start: Start,
         lease: &mut TensorLease,
         output: &mut Output,
         warnings: &mut Vec<String>,
     ) -> Result<TensorReport> {
         let name = &job.facts.name;
         let matrix = job.facts.matrix();
-        let mut quantizer = job.assignment.quantizer.clone();
+        let Start { mut quantizer, tau, calibration } = start;
         let mut notes = Vec::new();
         let encoded = loop {
             output.begin(job.stored, quantizer.tiling(&matrix).map_err(Error::codec(name))?)?;
             let observer = &mut self.observer;
             let result =
-                engine.encode(name, lease, &matrix, &*quantizer, output, &mut |n| observer.advanced(n));
+                engine.encode(name, lease, &matrix, &*quantizer, calibration.as_ref(), output, &mut |n| {
+                    observer.advanced(n)
+                });
             let (next, why) = match result {
                 Err(Error::Codec { source: lsb_quant::Error::NonFinite { index, value }, .. }) => {
                     if !self.config.allow_nonfinite {
@@ -317,8 +378,13 @@ impl LoopCompressor {
             quantizer = next;
         };
         let digest = lease.digest().ok_or_else(|| Error::Config(format!("\"{name}\" was not read whole")))?;
-        let report = job.report(&*quantizer, &encoded, notes);
-        output.finish_tensor(encoded.side, digest, &*quantizer, report)
+        // What the step was is in the coded tensor; the manifest needs only one record for all of them.
+        let controlled = quantizer.id() == job.assignment.quantizer.id()
+            && job.assignment.quantizer.rate_control().is_some_and(|r| r.bpw().is_some());
+        let stored = if controlled { &*job.assignment.quantizer } else { &*quantizer };
+        let mut report = job.report(stored, &encoded, notes);
+        report.tau = tau.filter(|_| controlled);
+        output.finish_tensor(encoded.side, digest, stored, report)
     }
 
     /// The next finer configuration, if the tensor's error asks for one, with that error in percent.
@@ -334,6 +400,19 @@ impl LoopCompressor {
         } else {
             None
         }
+    }
+}
+
+/// What a tensor is first encoded with.
+struct Start {
+    quantizer: Arc<dyn Quantizer>,
+    tau: Option<f64>,
+    calibration: Option<Calibration>,
+}
+
+impl Start {
+    fn new(job: &Job) -> Start {
+        Start { quantizer: Arc::clone(&job.assignment.quantizer), tau: None, calibration: None }
     }
 }
 
@@ -353,6 +432,7 @@ fn finish_report(prepared: &Prepared, document: Document) -> CompressReport {
         already_done: false,
         budget_peak_bytes: prepared.budget.peak(),
         budget_bytes: prepared.budget.limit(),
+        calibration: document.calibration,
         layers: card::layers(&document.tensors),
         tensors: document.tensors,
         warnings: document.warnings,

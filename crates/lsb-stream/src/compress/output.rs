@@ -1,7 +1,7 @@
 //! The writing side: a thread that owns the package writer, and the handle that feeds it.
 
 use super::engine::TileSink;
-use crate::package::PackageWriter;
+use crate::package::{PackageWriter, PackedTensor};
 use crate::report::TensorReport;
 use crate::{Error, Result};
 use lsb_format::Tiling;
@@ -17,6 +17,11 @@ enum Message {
     },
     Tiles(Vec<EncodedTile>),
     Abort,
+    /// Asks for a tensor that is finished.
+    Open {
+        name: String,
+        reply: Sender<Result<PackedTensor>>,
+    },
     Finish {
         side: Vec<u8>,
         digest: ShortDigest,
@@ -79,6 +84,17 @@ impl Output {
         let (codec, parameters) = (quantizer.id().to_owned(), quantizer.parameters());
         self.send(Message::Finish { side, digest, codec, parameters, facts })?;
         Ok(report)
+    }
+
+    /// A tensor that is finished, read from the package that is being written.
+    pub(super) fn open(&mut self, name: &str) -> Result<PackedTensor> {
+        let (reply, answer) = channel();
+        self.send(Message::Open { name: name.to_owned(), reply })?;
+        match answer.recv() {
+            Ok(tensor) => tensor,
+            // The writer stopped: its own error says why.
+            Err(_) => Err(self.join().err().unwrap_or(Error::Interrupted)),
+        }
     }
 
     /// Waits for everything to be written and gives the writer back; `None` where it stopped before with an
@@ -147,6 +163,10 @@ fn write(
                 let _ = give_back.send(tiles);
             }
             Message::Abort => writer.abort_tensor()?,
+            Message::Open { name, reply } => {
+                // Whoever asked may be gone.
+                let _ = reply.send(writer.open_finished(&name));
+            }
             Message::Finish { side, digest, codec, parameters, facts } => {
                 writer.finish_tensor(&side, digest, &codec, &parameters, facts)?;
             }

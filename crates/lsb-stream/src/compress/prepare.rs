@@ -11,9 +11,10 @@ use crate::plan::{Plan, PlannedTensor};
 use crate::report::TensorReport;
 use crate::source::{Model, OpenOptions, find_duplicates};
 use crate::store::{OpenMode, Store};
-use crate::{Budget, CompressConfig, Error, ModelCheck, Result};
+use crate::{Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Result};
 use lsb_format::package::{Digest, FileRole, Fingerprint, Manifest, Source, SourceFile};
-use lsb_quant::{Quantizer, Registry};
+use lsb_quant::{Quantizer, Registry, Wanted};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +65,12 @@ pub(super) struct Prepared {
     pub(super) threads: usize,
     pub(super) working_bytes: u64,
     pub(super) resident_bytes: u64,
+    /// Who calibrates, and the budget for that; `None` where nothing is calibrated.
+    pub(super) calibration: Option<(Arc<dyn CalibrationSource>, u64)>,
 }
+
+/// Percent of the budget for running the model and for moments of inputs, where maps are calibrated.
+const CALIBRATION_SHARE: u64 = 60;
 
 /// What manifests say made them.
 pub(super) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
@@ -78,6 +84,7 @@ pub(super) fn prepare(
     config: &CompressConfig,
     registry: &Registry,
     check: Option<&dyn ModelCheck>,
+    calibration: Option<&Arc<dyn CalibrationSource>>,
 ) -> Result<Prepared> {
     config.check()?;
     let model = Model::open(
@@ -92,7 +99,21 @@ pub(super) fn prepare(
     let output = config.output.clone().unwrap_or_else(|| PathBuf::from(format!("{short}-lsb")));
     refuse_overlap(&model, path, &output)?;
 
-    let order = processing_order(&model);
+    let explicit = config.calib.as_deref().is_some_and(|c| c != "none");
+    let wanted = config.calib.as_deref() != Some("none");
+    let mut uncalibrated = None;
+    let (mut source, mut calibrated) = (calibration.filter(|_| wanted).cloned(), Vec::new());
+    if let Some(calibration) = &source {
+        match calibration.tensors(&model) {
+            Ok(tensors) => calibrated = tensors,
+            Err(e) if explicit => return Err(e),
+            Err(e) => {
+                uncalibrated = Some(format!("not calibrated: {e}"));
+                source = None;
+            }
+        }
+    }
+    let order = processing_order(&model, &calibrated);
     let duplicates = find_duplicates(&model)?;
     let mut warnings: Vec<String> = model.warnings().iter().map(ToString::to_string).collect();
     if let Some(check) = check {
@@ -121,13 +142,22 @@ pub(super) fn prepare(
     let facts = tie(facts, &order, &place, &duplicates);
 
     let source_bytes = model.weight_bytes();
-    let assignments = assign::assign(&facts, source_bytes, config, registry)?;
+    let assignments = assign::assign(&facts, source_bytes, config, registry, source.is_some())?;
     let jobs = jobs(&model, &order, facts, assignments)?;
+    let least = if explicit { Wanted::Useful } else { Wanted::Yes };
+    let wants = |j: &Job| j.assignment.quantizer.needs().calibration;
+    if !jobs.iter().any(|j| wants(j) >= least) {
+        source = None;
+    } else if let Some(why) = uncalibrated {
+        warnings.push(why);
+    }
     let budget = Budget::for_process(config.target_ram_mb);
-    let memory = Memory::plan(&jobs, config, &budget)?;
+    let calibration_bytes = if source.is_some() { budget.limit() / 100 * CALIBRATION_SHARE } else { 0 };
+    let memory = Memory::plan(&jobs, config, &budget, calibration_bytes)?;
     let plan = describe(&model, &jobs, source_bytes, config, &memory, warnings);
-    let fingerprint = fingerprint(&model, &jobs, config)?;
+    let fingerprint = fingerprint(&model, &jobs, config, source.as_deref())?;
     Ok(Prepared {
+        calibration: source.map(|s| (s, calibration_bytes)),
         input: Arc::new(Input { model, read: AtomicU64::new(0) }),
         output,
         jobs,
@@ -140,12 +170,19 @@ pub(super) fn prepare(
     })
 }
 
-/// Layers in order; within a layer as the tensors stand in the files.
-fn processing_order(model: &Model) -> Vec<(LayerId, usize)> {
-    let mut order: Vec<(LayerId, usize)> =
-        model.tensors().iter().enumerate().map(|(i, t)| (layer_of(&t.name), i)).collect();
+/// Layers in order; within a layer `calibrated` tensors in their own order, and before them the others as they stand in
+/// the files.
+fn processing_order(model: &Model, calibrated: &[String]) -> Vec<(LayerId, usize)> {
+    let places: HashMap<&str, usize> =
+        calibrated.iter().enumerate().map(|(i, name)| (name.as_str(), i + 1)).collect();
+    let mut order: Vec<(LayerId, usize, usize)> = model
+        .tensors()
+        .iter()
+        .enumerate()
+        .map(|(i, t)| (layer_of(&t.name), places.get(t.name.as_str()).copied().unwrap_or(0), i))
+        .collect();
     order.sort();
-    order
+    order.into_iter().map(|(layer, _, i)| (layer, i)).collect()
 }
 
 /// Points every duplicate at the first of its kind in processing order.
@@ -286,11 +323,19 @@ fn describe(
 }
 
 /// Everything that decides the bytes of the package.
-fn fingerprint(model: &Model, jobs: &[Job], config: &CompressConfig) -> Result<Fingerprint> {
+fn fingerprint(
+    model: &Model,
+    jobs: &[Job],
+    config: &CompressConfig,
+    calibration: Option<&dyn CalibrationSource>,
+) -> Result<Fingerprint> {
     let mut out = Fingerprint::new();
     let mut put = |name: &str, value: String| out.set(name, value);
     put("tool", TOOL.into());
     put("algorithm", ALGORITHM_REVISION.into());
+    if let Some(calibration) = calibration {
+        put("calibration", format!("{} in {} MB", calibration.identity(), config.target_ram_mb));
+    }
     for file in model.files() {
         let hash = blake3::Hash::from_bytes(file.header_blake3).to_hex();
         put(&format!("source {}", file.name), format!("{} bytes, header {}", file.bytes, &hash[..16]));
@@ -372,12 +417,18 @@ impl Job {
             exact: encoded.exact,
             distortion: encoded.distortion,
             same_as: None,
+            tau: None,
             notes,
         }
     }
 }
 
 impl Prepared {
+    /// Reads bytes of a job's tensor, from byte `at` of it on.
+    pub(super) fn read(&self, job: &Job, at: u64, out: &mut [u8]) -> Result<()> {
+        self.input.read(job.item.tensor, at, out)
+    }
+
     pub(super) fn empty_reports(&self) -> Vec<Option<TensorReport>> {
         self.jobs.iter().map(|_| None).collect()
     }

@@ -7,6 +7,7 @@ use super::JOURNAL_FILE;
 use super::begin::Job;
 use super::journal::{FinishedTensor, Journal};
 use super::staging::{self, sync_dir};
+use super::tensor::PackedTensor;
 use crate::store::{Lock, OpenMode, StoreFile};
 use crate::{Error, Result};
 use lsb_format::Tiling;
@@ -228,6 +229,47 @@ impl PackageWriter {
                 w.shard = None;
             }
             Ok(bytes)
+        })
+    }
+
+    /// Opens a tensor that is finished, by this run or an earlier one.
+    ///
+    /// # Errors
+    /// If it is not finished, or cannot be read back.
+    pub fn open_finished(&mut self, name: &str) -> Result<PackedTensor> {
+        self.attempt(|w| {
+            let Some(at) = w.finished.iter().position(|f| f.name == name) else {
+                return Err(misuse(format!("the tensor \"{name}\" is not finished")));
+            };
+            if let Some(shard) = &mut w.shard {
+                shard.flush()?;
+            }
+            let (finished, plan) = match (w.finished.get(at), w.job.layout.stored(at)) {
+                (Some(finished), Some(plan)) => (finished, plan),
+                _ => return Err(misuse("a finished tensor has no plan")),
+            };
+            let path = w.job.staging.join(shard_file_name(finished.shard));
+            let file = w.job.store.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
+            let stored = StoredTensor {
+                dtype: plan.dtype,
+                shape: plan.shape.clone(),
+                codec: 0,
+                shard: finished.shard,
+                blake3: finished.blake3,
+            };
+            let parameters = serde_json::to_value(&finished.codec.parameters)
+                .and_then(serde_json::from_value)
+                .map_err(|e| misuse(format!("parameters of {}: {e}", finished.codec.id)))?;
+            PackedTensor::open(
+                file.into(),
+                path,
+                TensorKey::new(&w.job.package_id, &plan.name),
+                finished.offset..finished.offset + finished.bytes,
+                plan.name.clone(),
+                stored,
+                finished.codec.id.clone(),
+                parameters,
+            )
         })
     }
 

@@ -47,6 +47,7 @@ pub(crate) fn assign(
     source_bytes: u64,
     config: &CompressConfig,
     registry: &Registry,
+    calibrated: bool,
 ) -> Result<Vec<Assignment>> {
     let raw = build(config, registry, "raw")?;
     let rules = compile_rules(tensors, config, registry)?;
@@ -54,6 +55,8 @@ pub(crate) fn assign(
     let target_bytes = target_bytes(tensors, source_bytes, config);
     let base = match (&default, target_bytes) {
         (Some(codec), _) => codec.clone(),
+        // A size that is met by calibration needs a codec whose rate can be controlled.
+        (None, Some(_)) if calibrated => build(config, registry, "trellis")?,
         (None, _) => build(config, registry, "outlier-binary")?,
     };
 
@@ -99,6 +102,11 @@ pub(crate) fn assign(
         out.push(Assignment { quantizer, estimate, reason });
     }
     if let Some(bytes) = target_bytes {
+        let controlled = calibrated && base.rate_control().is_some_and(|r| r.bpw().is_some());
+        if controlled {
+            fit_rate(tensors, &mut out, &open, bytes, config, registry, base.id())?;
+            return Ok(out);
+        }
         fit(tensors, &mut out, &open, bytes, config, registry)?;
     }
     Ok(out)
@@ -170,6 +178,41 @@ pub(crate) fn record_bytes(t: &TensorFacts, quantizer: &dyn Quantizer) -> f64 {
 
 /// Manifest and shard header apart from their tensors.
 pub(crate) const FIXED_BYTES: f64 = 1200.0;
+
+/// Gives the open assignments the one rate at which the package meets `bytes`.
+fn fit_rate(
+    tensors: &[TensorFacts],
+    assignments: &mut [Assignment],
+    open: &[usize],
+    bytes: f64,
+    config: &CompressConfig,
+    registry: &Registry,
+    codec: &str,
+) -> Result<()> {
+    let mut left = bytes - FIXED_BYTES;
+    let mut weights = 0u64;
+    for (i, a) in assignments.iter().enumerate().filter(|(i, _)| tensors[*i].same_as.is_none()) {
+        left -= record_bytes(&tensors[i], &*a.quantizer);
+        if open.binary_search(&i).is_ok() {
+            weights += tensors[i].matrix().weights();
+        } else {
+            left -= a.estimate.bytes;
+        }
+    }
+    let bpw = 8.0 * left / weights.max(1) as f64;
+    let given = config.codec.as_deref().map_or(Ok(Default::default()), |c| {
+        registry.parse_parts(c).map(|(_, given)| given).map_err(|e| Error::Config(e.to_string()))
+    })?;
+    let quantizer = build(config, registry, &format!("{codec}:{}", given.with("bpw", bpw))).map_err(|e| {
+        Error::Config(format!("the target of {} bytes leaves {bpw:.3} bits per weight: {e}", bytes.round()))
+    })?;
+    for &i in open {
+        let estimate = quantizer.estimate(&tensors[i].matrix()).unwrap_or(assignments[i].estimate);
+        let reason = "one step for the whole model meets the target size".into();
+        assignments[i] = Assignment { quantizer: Arc::clone(&quantizer), estimate, reason };
+    }
+    Ok(())
+}
 
 /// Changes the open assignments so that the package meets `bytes` as closely as it can from below.
 fn fit(

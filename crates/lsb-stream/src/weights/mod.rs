@@ -18,6 +18,7 @@ pub mod stream;
 pub use memory::MemoryWeights;
 pub use model::ModelWeights;
 pub use package::PackageWeights;
+pub(crate) use package::written;
 pub use stream::{StreamFigures, StreamOptions, WeightStream};
 
 use crate::Result;
@@ -148,6 +149,12 @@ pub trait TensorWeights: Send + Sync {
     /// As [`TensorWeights::read_f32`], and where [`TensorWeights::is_exact`] is false. Runs of elements
     /// narrower than a byte must start and end at whole bytes.
     fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()>;
+}
+
+impl Debug for dyn TensorWeights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.facts().fmt(f)
+    }
 }
 
 /// Buffers for reading, reused from run to run. One per thread.

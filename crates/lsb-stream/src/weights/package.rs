@@ -83,24 +83,7 @@ impl PackageWeights {
         let codec = self.codecs.get(tensor).ok_or_else(|| Error::Config("a tensor has no codec".into()))?;
         let packed = self.package.tensor_at(tensor)?;
         self.bytes_read.fetch_add(packed.stored_bytes() - packed.data_bytes(), Ordering::Relaxed);
-        let matrix = packed.matrix();
-        // A decoder may rely on the partition its codec makes; the table only says what is stored.
-        let tiling = codec.tiling(&matrix).map_err(Error::codec(&facts.name))?;
-        if tiling != *packed.tiling() {
-            let shape = |t: &Tiling| format!("{} x {} in {} parts", t.tile_rows(), t.tile_cols(), t.parts());
-            let message = format!(
-                "tiles of {} where {} makes tiles of {}",
-                shape(packed.tiling()),
-                codec.id(),
-                shape(&tiling)
-            );
-            return Err(lsb_format::Error::corruption("P10", message)
-                .in_file(packed.file_name())
-                .in_tensor(&facts.name)
-                .into());
-        }
-        let decoder = codec.decoder(&matrix, packed.side()).map_err(Error::codec(&facts.name))?;
-        Ok(Open { facts, packed, decoder, held: None, bytes_read: Arc::clone(&self.bytes_read) })
+        Open::new(facts, packed, &**codec, Arc::clone(&self.bytes_read))
     }
 }
 
@@ -155,6 +138,23 @@ impl WeightSource for PackageWeights {
     }
 }
 
+/// A tensor of a package that is still being written, decoded with `codec`.
+///
+/// # Errors
+/// If the codec refuses what is stored.
+pub(crate) fn written(packed: PackedTensor, codec: &dyn Quantizer) -> Result<Arc<dyn TensorWeights>> {
+    let facts = TensorFacts {
+        name: packed.name().to_owned(),
+        layer: layer_of(packed.name()).to_string(),
+        dtype: packed.stored().dtype,
+        shape: packed.stored().shape.clone(),
+        stored_bytes: packed.stored_bytes(),
+        codec: Some((packed.codec().to_owned(), packed.parameters().clone())),
+        same_as: None,
+    };
+    Ok(Arc::new(Open::new(facts, packed, codec, Arc::default())?))
+}
+
 struct Open {
     facts: TensorFacts,
     packed: PackedTensor,
@@ -165,6 +165,32 @@ struct Open {
 }
 
 impl Open {
+    fn new(
+        facts: TensorFacts,
+        packed: PackedTensor,
+        codec: &dyn Quantizer,
+        bytes_read: Arc<AtomicU64>,
+    ) -> Result<Open> {
+        let matrix = packed.matrix();
+        // A decoder may rely on the partition its codec makes; the table only says what is stored.
+        let tiling = codec.tiling(&matrix).map_err(Error::codec(&facts.name))?;
+        if tiling != *packed.tiling() {
+            let shape = |t: &Tiling| format!("{} x {} in {} parts", t.tile_rows(), t.tile_cols(), t.parts());
+            let message = format!(
+                "tiles of {} where {} makes tiles of {}",
+                shape(packed.tiling()),
+                codec.id(),
+                shape(&tiling)
+            );
+            return Err(lsb_format::Error::corruption("P10", message)
+                .in_file(packed.file_name())
+                .in_tensor(&facts.name)
+                .into());
+        }
+        let decoder = codec.decoder(&matrix, packed.side()).map_err(Error::codec(&facts.name))?;
+        Ok(Open { facts, packed, decoder, held: None, bytes_read })
+    }
+
     /// Finds one tile with all its parts, in memory or in the file, and hands them to `decode`.
     fn tile(
         &self,

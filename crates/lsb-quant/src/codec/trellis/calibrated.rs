@@ -1,9 +1,11 @@
 //! From calibration to the plan of a tensor.
 
-use super::Trellis;
 use super::feedback::{FeedbackOptions, Plan};
+use super::number::{exp2, log2};
+use super::{MAX_TAU, MIN_TAU, Trellis};
+use crate::allocate::{RateControl, RateCurve, RatePoint};
 use crate::calibrate::{Calibration, ColumnOrder, InputFactor};
-use crate::{MatrixInfo, Result, RowSample};
+use crate::{MatrixInfo, Quantizer, Result, RowSample};
 use std::sync::Arc;
 
 /// Share of the mean of squares that is added to those of all inputs.
@@ -19,18 +21,42 @@ pub(super) fn plan(
     sample: &RowSample,
     calibration: &Calibration,
 ) -> Result<Plan> {
-    let factor = InputFactor::new(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
-    let map = Map {
-        codec,
-        matrix,
-        sample,
-        steps: Steps::new(matrix, sample, calibration),
-        factor: Arc::new(factor),
-    };
+    let map = Map::new(codec, matrix, sample, calibration)?;
     if codec.tau > 0.0 {
         return map.plan(codec.tau);
     }
-    map.plan_for(codec.bpw * matrix.weights() as f64 / 8.0)
+    Ok(map.plan_for(codec.bpw)?.1)
+}
+
+impl RateControl for Trellis {
+    fn bpw(&self) -> Option<f64> {
+        (self.tau == 0.0).then_some(self.bpw)
+    }
+
+    fn curve(
+        &self,
+        matrix: &MatrixInfo,
+        sample: &RowSample,
+        calibration: &Calibration,
+        bpw: f64,
+    ) -> Result<RateCurve> {
+        let map = Map::new(self, matrix, sample, calibration)?;
+        let (middle, plan) = map.plan_for(bpw)?;
+        let point = |octaves: f64, plan: &Plan| {
+            let expected = plan.expected();
+            RatePoint { octaves, bytes: expected.bytes, loss: expected.weighted_loss }
+        };
+        let mut points = vec![point(middle, &plan)];
+        for offset in [-1.6, -0.8, 0.8, 1.6] {
+            let octaves = middle + offset;
+            points.push(point(octaves, &map.plan(exp2(octaves))?));
+        }
+        Ok(RateCurve::new(matrix.weights(), points))
+    }
+
+    fn at(&self, tau: f64) -> Arc<dyn Quantizer> {
+        Arc::new(Trellis { tau: tau.clamp(MIN_TAU, MAX_TAU), ..*self })
+    }
 }
 
 /// Steps of the rows of a map: what each bears over what the middle one bears.
@@ -46,10 +72,10 @@ impl Steps {
         let Some(outputs) = calibration.outputs.as_deref().filter(|o| o.len() as u64 == matrix.rows) else {
             return Steps { unit: output_power(sample, calibration.inputs.diagonal()).sqrt(), rows: None };
         };
-        let logs: f64 = outputs.iter().map(|&a| super::number::log2(a.max(1e-300))).sum();
+        let logs: f64 = outputs.iter().map(|&a| log2(a.max(1e-300))).sum();
         let mean = logs / outputs.len().max(1) as f64;
-        let step = |&a: &f64| super::number::exp2(-0.5 * (super::number::log2(a.max(1e-300)) - mean));
-        Steps { unit: super::number::exp2(-0.5 * mean), rows: Some(outputs.iter().map(step).collect()) }
+        let step = |&a: &f64| exp2(-0.5 * (log2(a.max(1e-300)) - mean));
+        Steps { unit: exp2(-0.5 * mean), rows: Some(outputs.iter().map(step).collect()) }
     }
 }
 
@@ -70,7 +96,18 @@ struct Map<'a> {
     steps: Steps,
 }
 
-impl Map<'_> {
+impl<'a> Map<'a> {
+    fn new(
+        codec: &'a Trellis,
+        matrix: &'a MatrixInfo,
+        sample: &'a RowSample,
+        calibration: &Calibration,
+    ) -> Result<Self> {
+        let factor = InputFactor::new(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
+        let steps = Steps::new(matrix, sample, calibration);
+        Ok(Map { codec, matrix, sample, factor: Arc::new(factor), steps })
+    }
+
     fn plan(&self, tau: f64) -> Result<Plan> {
         let options = FeedbackOptions {
             tau: tau * self.steps.unit,
@@ -80,20 +117,20 @@ impl Map<'_> {
         Plan::new(self.codec, self.matrix, self.sample, Arc::clone(&self.factor), &options)
     }
 
-    /// The plan that is expected to take so many bytes.
-    fn plan_for(&self, bytes: f64) -> Result<Plan> {
-        // A halved step takes about a bit more.
+    /// The plan that is expected to take so many bits per weight, and the logarithm of its tau.
+    fn plan_for(&self, bpw: f64) -> Result<(f64, Plan)> {
         let weights = (self.matrix.weights() as f64).max(1.0);
-        let mut octaves = super::number::log2(super::step::tau(self.codec.bpw, self.codec.states));
-        let mut plan = self.plan(super::number::exp2(octaves))?;
+        let mut octaves = log2(super::step::tau(bpw, self.codec.states));
+        let mut plan = self.plan(exp2(octaves))?;
         for _ in 0..6 {
-            let excess = 8.0 * (plan.expected().bytes - bytes) / weights;
-            if excess.abs() < 0.002 * self.codec.bpw {
+            let excess = 8.0 * plan.expected().bytes / weights - bpw;
+            if excess.abs() < 0.002 * bpw {
                 break;
             }
-            octaves = (octaves + excess).clamp(-19.0, 19.0);
-            plan = self.plan(super::number::exp2(octaves))?;
+            // A halved step takes about a bit more, at low rates less.
+            octaves = (octaves + excess / bpw.clamp(0.4, 1.0)).clamp(-19.0, 19.0);
+            plan = self.plan(exp2(octaves))?;
         }
-        Ok(plan)
+        Ok((octaves, plan))
     }
 }

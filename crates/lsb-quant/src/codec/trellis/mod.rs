@@ -32,6 +32,7 @@ mod step;
 mod tests;
 mod tile;
 
+use crate::allocate::RateControl;
 use crate::scale::TileExponent;
 use crate::{
     CodecEntry, Error, Estimate, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer, Result,
@@ -220,6 +221,10 @@ impl Quantizer for Trellis {
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
         Ok(Box::new(decode::Decoder::new(self.machine()?, side, matrix)?))
+    }
+
+    fn rate_control(&self) -> Option<&dyn RateControl> {
+        Some(self)
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

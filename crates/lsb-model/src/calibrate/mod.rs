@@ -1,0 +1,8 @@
+//! Calibration: what linear maps are fed with while a model reads a text.
+
+mod gather;
+mod moments;
+mod pass;
+mod text;
+
+pub use text::TextCalibration;

@@ -1,0 +1,246 @@
+//! The passes of a calibration: the original's once, then one that follows the compression block by block.
+
+use super::gather::{Gather, Place};
+use super::moments::InputMoments;
+use super::text::stream_error;
+use crate::runner::Batch;
+use crate::spec::MapSpec;
+use crate::tap::NoTap;
+use crate::{ModelConfig, ModelRunner, Result, RunOptions};
+use lsb_quant::calibrate::{Calibration, Moments};
+use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Calibrates by running the model on windows of text.
+pub(super) struct PassCalibrator {
+    config: ModelConfig,
+    source: Arc<dyn WeightSource>,
+    budget: Budget,
+    windows: Vec<Vec<u32>>,
+    interrupt: Arc<AtomicBool>,
+    notes: Vec<String>,
+    /// The pass that follows the compression, once it has begun.
+    follower: Option<Follower>,
+    /// Tensors that were finished before it began.
+    waiting: Vec<(String, Arc<dyn TensorWeights>)>,
+    /// Moments of hidden states behind the last norm of the original.
+    head: Option<Arc<InputMoments>>,
+}
+
+struct Follower {
+    model: Arc<ModelRunner>,
+    batch: Batch<'static>,
+    /// Moments of the block that is next, by tensor.
+    gathered: HashMap<String, Arc<InputMoments>>,
+    /// Whether a map of that block was compressed since.
+    stale: bool,
+    /// The block of each tensor; the head's is the number of blocks.
+    block_of: HashMap<String, usize>,
+}
+
+/// Percent of the calibration's budget for the pass; the rest is for moments and factors.
+const PASS_SHARE: u64 = 45;
+
+impl PassCalibrator {
+    pub(super) fn new(
+        config: ModelConfig,
+        source: Arc<dyn WeightSource>,
+        budget: &Budget,
+        windows: Vec<Vec<u32>>,
+        what: &str,
+        seed: u64,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let tokens: usize = windows.iter().map(Vec::len).sum();
+        let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+        let notes = vec![format!(
+            "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, seed {seed}.",
+            windows.len()
+        )];
+        Ok(PassCalibrator {
+            config,
+            source,
+            budget: budget.clone(),
+            windows,
+            interrupt,
+            notes,
+            follower: None,
+            waiting: Vec::new(),
+            head: None,
+        })
+    }
+
+    fn runner(&self) -> Result<Arc<ModelRunner>> {
+        // Weights change while the pass goes on: nothing is read ahead.
+        let options = RunOptions { prefetch: false, ..RunOptions::default() };
+        let budget = Budget::new(self.budget.limit() / 100 * PASS_SHARE);
+        Ok(Arc::new(ModelRunner::new(Arc::clone(&self.source), self.config.clone(), &budget, &options)?))
+    }
+
+    fn place(&self, batch: &Batch<'_>) -> Place {
+        let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
+        Place {
+            budget: Budget::new(bytes),
+            spill: None,
+            factor_bytes: bytes,
+            chunks: batch.chunks().iter().map(|c| c.len()).collect(),
+        }
+    }
+
+    fn check_interrupt(&self) -> Result<()> {
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(lsb_stream::Error::Interrupted.into());
+        }
+        Ok(())
+    }
+
+    fn survey_all(
+        &mut self,
+        visit: &mut dyn FnMut(&str, &Calibration) -> lsb_stream::Result<()>,
+    ) -> Result<()> {
+        let model = self.runner()?;
+        let mut batch = model.shared_batch(&self.windows)?;
+        for block in 0..model.spec().blocks.len() {
+            self.check_interrupt()?;
+            let gathered = self.gather(&model, &mut batch, block)?;
+            let mut names: Vec<&String> = gathered.keys().collect();
+            names.sort();
+            for name in names {
+                visit(name, &self.known(name, Arc::clone(&gathered[name])))?;
+            }
+            batch.step(&mut NoTap)?;
+        }
+        if let Some(head) = model.spec().head.as_ref() {
+            let moments = self.gather_head(&head.map, &mut batch)?;
+            self.head = Some(Arc::clone(&moments));
+            for name in [&head.map.tensor, &model.spec().embedding.tokens] {
+                visit(name, &self.known(name, Arc::clone(&moments)))?;
+                if head.map.tensor == model.spec().embedding.tokens {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(
+        &self,
+        model: &ModelRunner,
+        batch: &mut Batch<'_>,
+        block: usize,
+    ) -> Result<HashMap<String, Arc<InputMoments>>> {
+        let place = self.place(batch);
+        let maps: Vec<&MapSpec> =
+            model.spec().blocks[block].branches.iter().flat_map(|b| b.part.every_map()).collect();
+        let mut gather = Gather::new(&place, &maps);
+        batch.peek(&mut gather)?;
+        Ok(gather.finish())
+    }
+
+    fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<InputMoments>> {
+        use crate::tap::Tap;
+        let place = self.place(batch);
+        let mut gather = Gather::new(&place, &[map]);
+        for i in 0..batch.chunks().len() {
+            let x = batch.output(i)?;
+            gather.linear(0, map, &x, &x)?;
+        }
+        let moments = gather.finish().remove(&map.tensor);
+        moments.ok_or_else(|| lsb_format::Error::argument("the calibration text has no tokens").into())
+    }
+
+    fn known(&self, _tensor: &str, inputs: Arc<InputMoments>) -> Calibration {
+        Calibration { inputs: inputs as Arc<dyn Moments>, outputs: None }
+    }
+
+    /// Brings the following pass to the block of `tensor` and returns what it is fed with there.
+    fn inputs(&mut self, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
+        self.check_interrupt()?;
+        if self.follower.is_none() {
+            let model = self.runner()?;
+            for (name, weights) in self.waiting.drain(..) {
+                model.replace(&name, weights);
+            }
+            let batch = model.shared_batch(&self.windows)?;
+            let blocks = model.spec().blocks.iter().enumerate();
+            let maps = blocks.flat_map(|(i, b)| b.branches.iter().map(move |b| (i, &b.part)));
+            let block_of = maps
+                .flat_map(|(i, p)| p.every_map().into_iter().map(move |m| (m.tensor.clone(), i)))
+                .collect();
+            let gathered = HashMap::new();
+            self.follower = Some(Follower { model, batch, gathered, stale: true, block_of });
+        }
+        let Some(mut follower) = self.follower.take() else { return Ok(None) };
+        let found = self.follow(&mut follower, tensor);
+        self.follower = Some(follower);
+        found
+    }
+
+    fn follow(&mut self, f: &mut Follower, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
+        let spec = f.model.spec();
+        let head = spec.head.as_ref().filter(|h| h.map.tensor == tensor);
+        let embedding = spec.embedding.tokens == tensor;
+        if embedding {
+            // Only an embedding that is the head too is a map.
+            let inputs = match (&self.head, head) {
+                (None, Some(_)) => {
+                    self.survey_all(&mut |_, _| Ok(()))?;
+                    self.head.clone()
+                }
+                (known, Some(_)) => known.clone(),
+                (_, None) => None,
+            };
+            return Ok(inputs);
+        }
+        let block = match (f.block_of.get(tensor), head) {
+            (Some(&block), _) => block,
+            (None, Some(_)) => spec.blocks.len(),
+            (None, None) => return Ok(None),
+        };
+        while f.batch.next_block() < block {
+            self.check_interrupt()?;
+            f.gathered.clear();
+            f.batch.step(&mut NoTap)?;
+            f.stale = true;
+        }
+        if let Some(head) = head {
+            return self.gather_head(&head.map, &mut f.batch).map(Some);
+        }
+        if f.stale {
+            f.gathered.clear();
+            f.gathered = self.gather(&f.model, &mut f.batch, block)?;
+            f.stale = false;
+        }
+        Ok(f.gathered.get(tensor).cloned())
+    }
+}
+
+impl Calibrator for PassCalibrator {
+    fn survey(
+        &mut self,
+        visit: &mut dyn FnMut(&str, &Calibration) -> lsb_stream::Result<()>,
+    ) -> lsb_stream::Result<()> {
+        self.survey_all(visit).map_err(stream_error)
+    }
+
+    fn calibration(&mut self, tensor: &str) -> lsb_stream::Result<Option<Calibration>> {
+        let inputs = self.inputs(tensor).map_err(stream_error)?;
+        Ok(inputs.map(|inputs| self.known(tensor, inputs)))
+    }
+
+    fn finished(&mut self, tensor: &str, weights: Arc<dyn TensorWeights>) {
+        match &mut self.follower {
+            Some(f) => {
+                f.stale |= f.block_of.get(tensor).is_some_and(|&b| b == f.batch.next_block());
+                f.model.replace(tensor, weights);
+            }
+            None => self.waiting.push((tensor.to_owned(), weights)),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+}

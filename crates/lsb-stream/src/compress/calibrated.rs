@@ -1,0 +1,120 @@
+//! The calibrated side of a run: what each tensor's inputs are, and the step that meets the size asked for.
+
+use super::prepare::{Job, Prepared};
+use crate::calibration::Calibrator;
+use crate::report::TensorReport;
+use crate::{Error, Result, TensorWeights};
+use lsb_format::package::TileTable;
+use lsb_quant::allocate::{RateCurve, solve};
+use lsb_quant::calibrate::Calibration;
+use lsb_quant::{Quantizer, RowSample, Wanted, to_f32};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Weights of the rows on which the curves of a tensor are measured.
+const SAMPLE: u64 = 1 << 19;
+
+/// A run with calibration.
+pub(super) struct Calibrated {
+    calibrator: Box<dyn Calibrator>,
+    /// Numbers of the jobs whose rate is controlled, with their curves, in processing order.
+    curves: HashMap<usize, RateCurve>,
+    /// Bytes left for controlled tensors that are not finished.
+    left: f64,
+}
+
+impl Calibrated {
+    /// Surveys the original, where a size has to be met.
+    pub(super) fn start(mut calibrator: Box<dyn Calibrator>, prepared: &Prepared) -> Result<Self> {
+        let mut controlled: HashMap<&str, (usize, f64)> = HashMap::new();
+        let mut left = 0.0;
+        for (i, job) in prepared.jobs.iter().enumerate().filter(|(_, j)| j.facts.same_as.is_none()) {
+            if let Some(bpw) = job.assignment.quantizer.rate_control().and_then(|r| r.bpw()) {
+                controlled.insert(&job.facts.name, (i, bpw));
+                left += bpw * job.facts.matrix().weights() as f64 / 8.0;
+            }
+        }
+        let mut curves = HashMap::new();
+        if !controlled.is_empty() {
+            calibrator.survey(&mut |tensor, calibration| {
+                let Some(&(i, bpw)) = controlled.get(tensor) else { return Ok(()) };
+                let job = &prepared.jobs[i];
+                let Some(control) = job.assignment.quantizer.rate_control() else { return Ok(()) };
+                let sample = sample(prepared, job)?;
+                let curve = control.curve(&job.facts.matrix(), &sample, calibration, bpw);
+                curves.insert(i, curve.map_err(Error::codec(&job.facts.name))?);
+                Ok(())
+            })?;
+        }
+        // What is not calibrated meets its own rate.
+        for (i, bpw) in controlled.into_values().filter(|(i, _)| !curves.contains_key(i)) {
+            left -= bpw * prepared.jobs[i].facts.matrix().weights() as f64 / 8.0;
+        }
+        Ok(Calibrated { calibrator, curves, left })
+    }
+
+    /// The configuration of job `i` that meets the size, and its tau.
+    pub(super) fn quantizer(&self, i: usize, job: &Job) -> Option<(Arc<dyn Quantizer>, f64)> {
+        self.curves.get(&i)?;
+        let control = job.assignment.quantizer.rate_control()?;
+        // In the order of jobs, so that sums are the same in every run.
+        let mut open: Vec<(&usize, &RateCurve)> = self.curves.iter().collect();
+        open.sort_by_key(|(i, _)| **i);
+        let open: Vec<&RateCurve> = open.into_iter().map(|(_, c)| c).collect();
+        let tau = solve(&open, self.left).exp2();
+        Some((control.at(tau), tau))
+    }
+
+    /// What is known of the job's inputs, where its codec wants it.
+    pub(super) fn calibration(&mut self, job: &Job) -> Result<Option<Calibration>> {
+        if job.assignment.quantizer.needs().calibration == Wanted::No {
+            return Ok(None);
+        }
+        self.calibrator.calibration(&job.facts.name)
+    }
+
+    /// Job `i` is finished, and these are its weights and those of every tensor that is stored with it.
+    pub(super) fn finished(
+        &mut self,
+        i: usize,
+        prepared: &Prepared,
+        report: &TensorReport,
+        weights: &Arc<dyn TensorWeights>,
+    ) {
+        let tiling = &prepared.jobs[i].item.tiling;
+        if self.curves.remove(&i).is_some() {
+            self.left -= report.bytes as f64 - TileTable::overhead(tiling, 0) as f64;
+        }
+        if report.exact {
+            return;
+        }
+        for (k, job) in prepared.jobs.iter().enumerate() {
+            if k == i || job.facts.same_as == Some(i) {
+                self.calibrator.finished(&job.facts.name, Arc::clone(weights));
+            }
+        }
+    }
+
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.calibrator.notes()
+    }
+}
+
+/// Evenly spaced rows of a tensor, read one by one.
+fn sample(prepared: &Prepared, job: &Job) -> Result<RowSample> {
+    let matrix = job.facts.matrix();
+    let wanted = (SAMPLE / matrix.cols.max(1)).clamp(1, matrix.rows.max(1));
+    let rows: Vec<u64> = (0..wanted).map(|i| (2 * i + 1) * matrix.rows / (2 * wanted)).collect();
+    let bytes = matrix.cols * matrix.dtype.bits() / 8;
+    let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+    let mut weights = Vec::with_capacity(rows.len() * matrix.cols as usize);
+    for &row in &rows {
+        prepared.read(job, row * bytes, &mut buffer)?;
+        let values = to_f32(matrix.dtype, &buffer);
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            return Err(super::prepare::nonfinite(job, row * matrix.cols + at as u64, values[at]));
+        }
+        weights.extend_from_slice(&values);
+    }
+    Ok(RowSample { rows, weights })
+}
