@@ -24,6 +24,7 @@ mod pooling;
 mod role;
 mod runner;
 pub mod sample;
+mod sensitivity;
 pub mod spec;
 mod tap;
 #[cfg(test)]
@@ -43,8 +44,11 @@ pub use generate::{Finish, GenerateOptions, Generated, Generator};
 pub use linear::Linear;
 pub use pooling::{Pooling, PoolingKind};
 pub use role::{ExpertPart, Role, role_of};
-pub use runner::{Batch, Head, HeadTile, ModelRunner, RunOptions, Session};
+pub use runner::{
+    Batch, GradientTap, Head, HeadTile, ModelRunner, Objective, Piece, RunOptions, Session, backward,
+};
 pub use sample::{Sampler, SamplerOptions, StopStrings};
+pub use sensitivity::Sensitivity;
 pub use spec::ModelSpec;
 pub use tap::{NoTap, Tap};
 pub use tokenizer::Tokenizer;

@@ -1,13 +1,23 @@
 //! Activations of feed-forward blocks, in place.
 
 use crate::spec::Activation;
-use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Tensor};
 use rayon::prelude::*;
 
 /// Values per piece of parallel work.
 const PIECE: usize = 1 << 13;
 
 impl Activation {
+    /// A new tensor, in operations that have gradients.
+    pub(super) fn differentiable(self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self {
+            Activation::Silu => x.silu(),
+            Activation::Gelu => x.gelu_erf(),
+            Activation::GeluTanh => x.gelu(),
+            Activation::Relu => x.relu(),
+        }
+    }
+
     fn apply(self, values: &mut [f32]) {
         // One loop per kind, so that the choice is made once.
         match self {

@@ -1,7 +1,7 @@
 //! Attention.
 
 use super::softmax::MaskedSoftmax;
-use super::{Pass, Segment, normalize};
+use super::{Pass, Segment};
 use crate::spec::{AttentionSpec, QkvSpec};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -83,20 +83,23 @@ fn sequence(
     let layer = pass.layer;
     let failed = || Error::compute(format!("attention of layer {layer}"));
     if let Some([q_norm, k_norm]) = &spec.head_norms {
-        q = normalize(q_norm, &q, pass.weights)?;
-        k = normalize(k_norm, &k, pass.weights)?;
+        q = pass.normalize(q_norm, &q)?;
+        k = pass.normalize(k_norm, &k)?;
     }
     if let Some(rotary) = spec.rotary.as_ref().and_then(|r| pass.rotary.iter().find(|t| t.is_for(r))) {
-        q = rotary.apply(&q, segment.first).map_err(failed())?;
-        k = rotary.apply(&k, segment.first).map_err(failed())?;
+        let slow = pass.tape.is_some();
+        q = rotary.apply(&q, segment.first, slow).map_err(failed())?;
+        k = rotary.apply(&k, segment.first, slow).map_err(failed())?;
     }
+    let differentiable = pass.tape.is_some();
     let cache = pass.caches.get_mut(segment.sequence);
     if let Some(cache) = cache {
         cache.append(&k, &v).map_err(failed())?;
         drop((k, v));
-        return queries(spec, &q, segment.first, |from, to| cache.read(from, to)).map_err(failed());
+        let read = |from, to| cache.read(from, to);
+        return queries(spec, &q, segment.first, differentiable, read).map_err(failed());
     }
-    queries(spec, &q, segment.first, |from, to| {
+    queries(spec, &q, segment.first, differentiable, |from, to| {
         Ok((k.narrow(1, from, to - from)?, v.narrow(1, from, to - from)?))
     })
     .map_err(failed())
@@ -108,6 +111,7 @@ fn queries(
     spec: &AttentionSpec,
     q: &Tensor,
     first: usize,
+    differentiable: bool,
     read: impl Fn(usize, usize) -> candle_core::Result<(Tensor, Tensor)>,
 ) -> candle_core::Result<Tensor> {
     let (heads, tokens, width) = q.dims3()?;
@@ -122,14 +126,20 @@ fn queries(
         let (k, v) = read(from, to)?;
         let piece = if n == tokens { q.clone() } else { q.narrow(1, start, n)?.contiguous()? };
         let scores = piece.reshape((kv, group * n, width))?.matmul(&k.transpose(1, 2)?)?;
-        scores.inplace_op1(&MaskedSoftmax {
+        let softmax = MaskedSoftmax {
             scale: spec.scale,
             soft_cap: spec.soft_cap,
             queries: n,
             first: (first + start) as isize - from as isize,
             causal: spec.causal,
             window: spec.window,
-        })?;
+        };
+        let scores = if differentiable {
+            softmax.differentiable(&scores)?
+        } else {
+            scores.inplace_op1(&softmax)?;
+            scores
+        };
         let mixed = scores.matmul(&v)?.reshape((heads, n, width))?;
         outputs.push(mixed.transpose(0, 1)?.contiguous()?.reshape((n, heads * width))?);
     }

@@ -8,6 +8,9 @@ use candle_core::Tensor;
 /// The block for inputs `x`, [tokens, hidden], normed already.
 pub(super) fn run(spec: &FeedForwardSpec, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
     let failed = || Error::compute(&spec.down.tensor);
+    if pass.tape.is_some() {
+        return differentiable(spec, x, pass);
+    }
     let inner = match &spec.inner {
         InnerSpec::Plain(map) => {
             let inner = pass.map(map, x)?;
@@ -30,4 +33,24 @@ pub(super) fn run(spec: &FeedForwardSpec, x: &Tensor, pass: &mut Pass<'_>) -> Re
         }
     };
     pass.map(&spec.down, &inner)
+}
+
+/// The same in operations that have gradients.
+fn differentiable(spec: &FeedForwardSpec, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
+    let failed = || Error::compute(&spec.down.tensor);
+    let inner = match &spec.inner {
+        InnerSpec::Plain(map) => spec.activation.differentiable(&pass.map(map, x)?),
+        InnerSpec::Gated { gate, up } => {
+            let gate = spec.activation.differentiable(&pass.map(gate, x)?).map_err(failed())?;
+            gate * pass.map(up, x)?
+        }
+        InnerSpec::Fused(map) => {
+            let both = pass.map(map, x)?;
+            let width = spec.down.inputs;
+            let half = |start| both.narrow(1, start, width).and_then(|x| x.contiguous());
+            let gate = half(0).and_then(|x| spec.activation.differentiable(&x)).map_err(failed())?;
+            gate * half(width).map_err(failed())?
+        }
+    };
+    pass.map(&spec.down, &inner.map_err(failed())?)
 }

@@ -4,17 +4,19 @@ mod activation;
 mod attention;
 mod experts;
 mod feed_forward;
+mod gradient;
 mod norm;
 mod rotary;
 mod softmax;
 
 pub(crate) use attention::SCORES;
+pub(crate) use gradient::{Tape, normalize as differentiable_norm, pull_back};
 pub(crate) use norm::normalize;
 pub(crate) use rotary::Rotary;
 
 use crate::cache::KvCache;
 use crate::linear::Linear;
-use crate::spec::{BlockSpec, MapSpec, PartSpec};
+use crate::spec::{BlockSpec, MapSpec, NormSpec, PartSpec};
 use crate::tap::Tap;
 use crate::weights::Weights;
 use crate::{Error, Result};
@@ -42,15 +44,30 @@ pub(crate) struct Pass<'a> {
     pub(crate) caches: &'a mut [KvCache],
     pub(crate) tap: &'a mut dyn Tap,
     pub(crate) layer: usize,
+    /// Where gradients are wanted: every operation is then one that candle can differentiate.
+    pub(crate) tape: Option<&'a Tape>,
 }
 
 impl Pass<'_> {
     /// Applies a map and shows it to the tap.
     fn map(&mut self, spec: &MapSpec, x: &Tensor) -> Result<Tensor> {
         let map: Arc<dyn Linear> = self.weights.map(spec)?;
+        if let Some(tape) = self.tape {
+            return tape.map(map, x);
+        }
         let y = map.forward(x)?;
         self.tap.linear(self.layer, spec, x, &y)?;
         Ok(y)
+    }
+}
+
+impl Pass<'_> {
+    /// Normalizes the last dimension.
+    fn normalize(&self, norm: &NormSpec, x: &Tensor) -> Result<Tensor> {
+        match self.tape {
+            Some(_) => gradient::normalize(norm, x, self.weights),
+            None => normalize(norm, x, self.weights),
+        }
     }
 }
 
@@ -60,7 +77,7 @@ pub(crate) fn run(block: &BlockSpec, x: Tensor, pass: &mut Pass<'_>) -> Result<T
     let mut sum: Option<Tensor> = None;
     for branch in &block.branches {
         let input = match &branch.before {
-            Some(norm) => normalize(norm, &x, pass.weights)?,
+            Some(norm) => pass.normalize(norm, &x)?,
             None => x.clone(),
         };
         let mut y = match &branch.part {
@@ -69,7 +86,7 @@ pub(crate) fn run(block: &BlockSpec, x: Tensor, pass: &mut Pass<'_>) -> Result<T
             PartSpec::Experts(spec) => experts::run(spec, &input, pass)?,
         };
         if let Some(norm) = &branch.after {
-            y = normalize(norm, &y, pass.weights)?;
+            y = pass.normalize(norm, &y)?;
         }
         sum = Some(match sum {
             Some(sum) => (sum + y).map_err(failed())?,
@@ -81,7 +98,7 @@ pub(crate) fn run(block: &BlockSpec, x: Tensor, pass: &mut Pass<'_>) -> Result<T
         None => x,
     };
     match &block.after {
-        Some(norm) => normalize(norm, &x, pass.weights),
+        Some(norm) => pass.normalize(norm, &x),
         None => Ok(x),
     }
 }

@@ -43,12 +43,20 @@ impl Rotary {
         self.spec == *spec
     }
 
-    /// Rotates heads `x`, [heads, tokens, width], whose first token is at position `first`.
-    pub(crate) fn apply(&self, x: &Tensor, first: usize) -> candle_core::Result<Tensor> {
+    /// Rotates heads `x`, [heads, tokens, width], whose first token is at position `first`; where gradients are wanted,
+    /// the slow way that has some.
+    pub(crate) fn apply(&self, x: &Tensor, first: usize, slow: bool) -> candle_core::Result<Tensor> {
         let (_, tokens, width) = x.dims3()?;
         let (cosines, sines) = (self.cosines.narrow(0, first, tokens)?, self.sines.narrow(0, first, tokens)?);
         let rotated = self.spec.width();
-        let rope = |x: &Tensor| candle_nn::rotary_emb::rope(&x.unsqueeze(0)?, &cosines, &sines)?.squeeze(0);
+        let rope = |x: &Tensor| {
+            let x = x.unsqueeze(0)?;
+            let turned = match slow {
+                true => candle_nn::rotary_emb::rope_slow(&x, &cosines, &sines),
+                false => candle_nn::rotary_emb::rope(&x, &cosines, &sines),
+            };
+            turned?.squeeze(0)
+        };
         if rotated == width {
             return rope(x);
         }

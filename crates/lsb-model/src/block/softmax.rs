@@ -1,6 +1,6 @@
 //! From attention scores to weights, in place.
 
-use candle_core::{CpuStorage, InplaceOp1, Layout};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,6 +27,24 @@ impl MaskedSoftmax {
         let end = if self.causal { (position + 1).clamp(0, keys as isize) as usize } else { keys };
         let start = self.window.map_or(0, |w| (position + 1 - w as isize).max(0) as usize);
         start.min(end)..end
+    }
+
+    /// The same as a new tensor, in operations that have gradients. `scores` are [heads, rows, keys].
+    pub(super) fn differentiable(&self, scores: &Tensor) -> candle_core::Result<Tensor> {
+        let (_, rows, keys) = scores.dims3()?;
+        let mut scores = (scores * f64::from(self.scale))?;
+        if let Some(cap) = self.soft_cap.map(f64::from) {
+            scores = ((scores / cap)?.tanh()? * cap)?;
+        }
+        let mask: Vec<f32> = (0..rows)
+            .flat_map(|row| {
+                let visible = self.visible(row, keys);
+                // Far below any score, and yet a number.
+                (0..keys).map(move |key| if visible.contains(&key) { 0.0 } else { -1e30 })
+            })
+            .collect();
+        let mask = Tensor::from_vec(mask, (1, rows, keys), scores.device())?;
+        candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, 2)
     }
 
     fn row(&self, row: usize, scores: &mut [f32]) {
@@ -74,7 +92,7 @@ impl InplaceOp1 for MaskedSoftmax {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
+    use candle_core::Device;
 
     #[test]
     fn queries_see_what_they_may() {

@@ -61,7 +61,7 @@ impl<'a> Gather<'a> {
         Gather { place, in_memory, groups: Vec::new(), of: HashMap::new(), last: None }
     }
 
-    /// Moments of every map that was seen, by tensor, and whether anything was pooled.
+    /// What was seen of every map, by tensor.
     pub(super) fn finish(self) -> HashMap<String, Arc<InputMoments>> {
         let limit = self.place.block_limit();
         let groups: Vec<Arc<InputMoments>> = self
@@ -112,6 +112,13 @@ impl<'a> Gather<'a> {
 
 impl Tap for Gather<'_> {
     fn linear(&mut self, _: usize, map: &MapSpec, x: &Tensor, _: &Tensor) -> Result<()> {
+        self.input(map, x)
+    }
+}
+
+impl Gather<'_> {
+    /// Takes in inputs of a map.
+    pub(super) fn input(&mut self, map: &MapSpec, x: &Tensor) -> Result<()> {
         let g = self.group(map, x)?;
         self.last = Some((x.id(), g));
         let group = &mut self.groups[g];

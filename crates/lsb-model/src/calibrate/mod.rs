@@ -4,5 +4,6 @@ mod gather;
 mod moments;
 mod pass;
 mod text;
+mod weighting;
 
 pub use text::TextCalibration;

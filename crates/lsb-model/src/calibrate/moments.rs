@@ -30,11 +30,6 @@ impl InputMoments {
         let diagonal = squares.iter().map(|s| (s / count) as f32).collect();
         InputMoments { n: squares.len(), tokens, diagonal, kept, block_limit }
     }
-
-    /// Tokens they are the mean of.
-    pub(super) fn tokens(&self) -> usize {
-        self.tokens
-    }
 }
 
 impl Moments for InputMoments {

@@ -3,10 +3,11 @@
 use super::gather::{Gather, Place};
 use super::moments::InputMoments;
 use super::text::stream_error;
+use super::weighting::{self, Weighting};
 use crate::runner::Batch;
 use crate::spec::MapSpec;
 use crate::tap::NoTap;
-use crate::{ModelConfig, ModelRunner, Result, RunOptions};
+use crate::{ModelConfig, ModelRunner, ModelSpec, Result, RunOptions, Sensitivity};
 use lsb_quant::calibrate::{Calibration, Moments};
 use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource};
 use std::collections::HashMap;
@@ -16,10 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Calibrates by running the model on windows of text.
 pub(super) struct PassCalibrator {
     config: ModelConfig,
+    spec: ModelSpec,
     source: Arc<dyn WeightSource>,
     budget: Budget,
     windows: Vec<Vec<u32>>,
+    seed: u64,
     interrupt: Arc<AtomicBool>,
+    /// What outputs bear, once it was estimated.
+    weighting: Option<Weighting>,
     notes: Vec<String>,
     /// The pass that follows the compression, once it has begun.
     follower: Option<Follower>,
@@ -59,12 +64,16 @@ impl PassCalibrator {
             "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, seed {seed}.",
             windows.len()
         )];
+        let spec = ModelSpec::new(&config, &*source)?;
         Ok(PassCalibrator {
             config,
+            spec,
             source,
             budget: budget.clone(),
             windows,
+            seed,
             interrupt,
+            weighting: None,
             notes,
             follower: None,
             waiting: Vec::new(),
@@ -100,6 +109,7 @@ impl PassCalibrator {
         &mut self,
         visit: &mut dyn FnMut(&str, &Calibration) -> lsb_stream::Result<()>,
     ) -> Result<()> {
+        self.weigh()?;
         let model = self.runner()?;
         let mut batch = model.shared_batch(&self.windows)?;
         for block in 0..model.spec().blocks.len() {
@@ -108,19 +118,21 @@ impl PassCalibrator {
             let mut names: Vec<&String> = gathered.keys().collect();
             names.sort();
             for name in names {
-                visit(name, &self.known(name, Arc::clone(&gathered[name])))?;
+                visit(name, &self.known(name, &gathered[name])?)?;
             }
             batch.step(&mut NoTap)?;
         }
-        if let Some(head) = model.spec().head.as_ref() {
-            let moments = self.gather_head(&head.map, &mut batch)?;
-            self.head = Some(Arc::clone(&moments));
-            for name in [&head.map.tensor, &model.spec().embedding.tokens] {
-                visit(name, &self.known(name, Arc::clone(&moments)))?;
-                if head.map.tensor == model.spec().embedding.tokens {
-                    break;
-                }
-            }
+        let embedding = &model.spec().embedding.tokens;
+        let head = model.spec().head.as_ref().map(|h| &h.map);
+        if let Some(head) = head {
+            let moments = self.gather_head(head, &mut batch)?;
+            self.head = Some(moments.clone());
+            visit(&head.tensor, &self.known(&head.tensor, &moments)?)?;
+        }
+        if let Some(weighting) =
+            self.weighting.as_ref().filter(|_| head.is_none_or(|h| h.tensor != *embedding))
+        {
+            visit(embedding, &weighting.embedding(embedding, None)?)?;
         }
         Ok(())
     }
@@ -140,19 +152,43 @@ impl PassCalibrator {
     }
 
     fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<InputMoments>> {
-        use crate::tap::Tap;
         let place = self.place(batch);
         let mut gather = Gather::new(&place, &[map]);
         for i in 0..batch.chunks().len() {
             let x = batch.output(i)?;
-            gather.linear(0, map, &x, &x)?;
+            gather.input(map, &x)?;
         }
         let moments = gather.finish().remove(&map.tensor);
         moments.ok_or_else(|| lsb_format::Error::argument("the calibration text has no tokens").into())
     }
 
-    fn known(&self, _tensor: &str, inputs: Arc<InputMoments>) -> Calibration {
-        Calibration { inputs: inputs as Arc<dyn Moments>, outputs: None }
+    /// What is known of a map with these inputs.
+    fn known(&self, tensor: &str, inputs: &Arc<InputMoments>) -> Result<Calibration> {
+        let inputs = Arc::clone(inputs) as Arc<dyn Moments>;
+        match &self.weighting {
+            None => Ok(Calibration { inputs, outputs: None }),
+            Some(weighting) if tensor == self.spec.embedding.tokens => {
+                weighting.embedding(tensor, Some(inputs))
+            }
+            Some(weighting) => Ok(Calibration { inputs, outputs: weighting.outputs(tensor) }),
+        }
+    }
+
+    /// Estimates what outputs bear, once.
+    fn weigh(&mut self) -> Result<()> {
+        if self.weighting.is_some() {
+            return Ok(());
+        }
+        let model = self.runner()?;
+        let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
+        let (windows, length) = weighting::windows(&self.windows, model.spec(), bytes);
+        let tokens: usize = windows.iter().map(Vec::len).sum();
+        let sensitivity = Sensitivity::estimate(&model, &windows, self.seed)?;
+        self.notes.push(format!(
+            "What outputs bear was estimated from gradients on {tokens} tokens in sequences of up to {length}."
+        ));
+        self.weighting = Some(Weighting::new(sensitivity));
+        Ok(())
     }
 
     /// Brings the following pass to the block of `tensor` and returns what it is fed with there.
@@ -226,8 +262,17 @@ impl Calibrator for PassCalibrator {
     }
 
     fn calibration(&mut self, tensor: &str) -> lsb_stream::Result<Option<Calibration>> {
-        let inputs = self.inputs(tensor).map_err(stream_error)?;
-        Ok(inputs.map(|inputs| self.known(tensor, inputs)))
+        let mut known = || -> Result<Option<Calibration>> {
+            self.weigh()?;
+            match (self.inputs(tensor)?, &self.weighting) {
+                (Some(inputs), _) => self.known(tensor, &inputs).map(Some),
+                (None, Some(weighting)) if tensor == self.spec.embedding.tokens => {
+                    weighting.embedding(tensor, None).map(Some)
+                }
+                (None, _) => Ok(None),
+            }
+        };
+        known().map_err(stream_error)
     }
 
     fn finished(&mut self, tensor: &str, weights: Arc<dyn TensorWeights>) {

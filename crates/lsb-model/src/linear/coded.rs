@@ -54,29 +54,30 @@ impl Coded {
         self.bands.with(&*self.weights, elements, [rows.len(), columns], use_band)
     }
 
-    /// Stored rows are outputs: every band gives some of them.
-    fn by_outputs(&self, x: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+    /// `x` times the transposed rows `rows` of the stored matrix, which is `columns` wide: every band gives some of the
+    /// results.
+    fn times_rows(&self, x: &Tensor, rows: Range<usize>, columns: usize) -> Result<Tensor> {
         let first = rows.start;
         let tokens = x.dim(0).map_err(self.failed())?;
         let y = Tensor::zeros((tokens, rows.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
-        self.cut(rows, self.spec.inputs).par_iter().try_for_each(|band| {
-            self.band(band, self.spec.inputs, |w| y.slice_set(&x.matmul(&w.t()?)?, 1, band.start - first))
+        self.cut(rows, columns).par_iter().try_for_each(|band| {
+            self.band(band, columns, |w| y.slice_set(&x.matmul(&w.t()?)?, 1, band.start - first))
         })?;
         Ok(y)
     }
 
-    /// Stored rows are inputs: every band adds to all outputs, in the order of the bands.
-    fn by_inputs(&self, x: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+    /// `x` times columns `wanted` of the stored matrix of `rows` rows and `columns` columns: every band adds to all
+    /// results, in the order of the bands.
+    fn times_columns(&self, x: &Tensor, [rows, columns]: [usize; 2], wanted: Range<usize>) -> Result<Tensor> {
         let tokens = x.dim(0).map_err(self.failed())?;
-        let mut y =
-            Tensor::zeros((tokens, columns.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
-        for group in self.cut(0..self.spec.inputs, self.spec.outputs).chunks(rayon::current_num_threads()) {
+        let mut y = Tensor::zeros((tokens, wanted.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
+        for group in self.cut(0..rows, columns).chunks(rayon::current_num_threads()) {
             let parts: Vec<Result<Tensor>> = group
                 .par_iter()
                 .map(|band| {
-                    self.band(band, self.spec.outputs, |w| {
+                    self.band(band, columns, |w| {
                         let x = x.narrow(1, band.start, band.len())?.contiguous()?;
-                        x.matmul(&w.narrow(1, columns.start, columns.len())?)
+                        x.matmul(&w.narrow(1, wanted.start, wanted.len())?)
                     })
                 })
                 .collect();
@@ -99,11 +100,20 @@ impl Linear for Coded {
 
     fn forward_rows(&self, x: &Tensor, rows: Range<usize>) -> Result<Tensor> {
         let y = if self.spec.inputs_first {
-            self.by_inputs(x, rows.clone())?
+            self.times_columns(x, [self.spec.inputs, self.spec.outputs], rows.clone())?
         } else {
-            self.by_outputs(x, rows.clone())?
+            self.times_rows(x, rows.clone(), self.spec.inputs)?
         };
         add_bias(y, self.bias.as_ref(), &rows, &self.spec)
+    }
+
+    fn backward(&self, y: &Tensor) -> Result<Tensor> {
+        let MapSpec { inputs, outputs, .. } = self.spec;
+        if self.spec.inputs_first {
+            self.times_rows(y, 0..inputs, outputs)
+        } else {
+            self.times_columns(y, [outputs, inputs], 0..inputs)
+        }
     }
 }
 

@@ -43,4 +43,12 @@ impl Linear for Dense {
         let y = multiply().map_err(Error::compute(&self.spec.tensor))?;
         add_bias(y, self.bias.as_ref(), &rows, &self.spec)
     }
+
+    fn backward(&self, y: &Tensor) -> Result<Tensor> {
+        let product = match self.spec.inputs_first {
+            true => self.weights.t().and_then(|w| y.matmul(&w)),
+            false => y.matmul(&self.weights),
+        };
+        product.map_err(Error::compute(&self.spec.tensor))
+    }
 }

@@ -31,6 +31,13 @@ pub trait Linear: Debug + Send + Sync {
     /// If shapes do not fit, or the weights cannot be read.
     fn forward_rows(&self, x: &Tensor, rows: Range<usize>) -> Result<Tensor>;
 
+    /// Gradients at the inputs, [tokens, inputs], for gradients `y` at all outputs, [tokens, outputs], f32 and
+    /// contiguous: `y W`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward_rows`].
+    fn backward(&self, y: &Tensor) -> Result<Tensor>;
+
     /// All outputs.
     ///
     /// # Errors

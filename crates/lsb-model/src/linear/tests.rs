@@ -49,3 +49,28 @@ fn bands_give_what_the_whole_gives() {
         }
     }
 }
+
+#[test]
+fn gradients_go_back_the_same_way_from_bands_and_from_the_whole() {
+    for (inputs, outputs) in [(64, 48), (700, 2100), (3, 5000)] {
+        for inputs_first in [false, true] {
+            let [dense, coded] = both(inputs, outputs, inputs_first);
+            let y = Tensor::from_vec(values(5 * outputs, 3), (5, outputs), &Device::Cpu).unwrap();
+            let [a, b] = [&dense, &coded].map(|map| {
+                let x = map.backward(&y).unwrap();
+                assert_eq!(x.dims(), [5, inputs]);
+                x.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            });
+            let scale = (outputs as f32).sqrt();
+            assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4 * scale), "{inputs} x {outputs}");
+            // <y, W x> is <W^T y, x>.
+            let x = Tensor::from_vec(values(5 * inputs, 4), (5, inputs), &Device::Cpu).unwrap();
+            let sum =
+                |t: candle_core::Result<Tensor>| t.unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+            let forward =
+                (dense.forward(&x).unwrap() - dense.forward(&x.zeros_like().unwrap()).unwrap()).unwrap();
+            let (one, other) = (sum(forward * &y), sum(x * dense.backward(&y).unwrap()));
+            assert!((one - other).abs() < 1e-2 * one.abs().max(1.0), "{one} {other}");
+        }
+    }
+}

@@ -2,10 +2,10 @@
 
 use super::ModelRunner;
 use super::memory::workspace;
-use crate::block::{self, Pass, Rotary, Segment};
+use crate::block::{self, Pass, Rotary, Segment, Tape};
 use crate::cache::{CacheType, KvCache};
 use crate::spec::BlockSpec;
-use crate::tap::Tap;
+use crate::tap::{NoTap, Tap};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use lsb_stream::ActivationStore;
@@ -180,8 +180,42 @@ impl<'m> Batch<'m> {
             caches: cache.map(std::slice::from_mut).unwrap_or_default(),
             tap,
             layer: block.layer,
+            tape: None,
         };
         block::run(block, x, &mut pass)
+    }
+
+    /// What chunk `index` of whole windows becomes in the next block, in operations that have gradients at its inputs
+    /// and at `x`, which has the values of [`Batch::hidden`].
+    pub(super) fn differentiable(
+        &self,
+        block: &BlockSpec,
+        index: usize,
+        x: &Tensor,
+        tape: &Tape,
+    ) -> Result<Tensor> {
+        let mut pass = Pass {
+            weights: &self.model.weights,
+            rotary: &self.rotary,
+            segments: &self.chunks[index].segments,
+            caches: &mut [],
+            tap: &mut NoTap,
+            layer: block.layer,
+            tape: Some(tape),
+        };
+        block::run(block, x.clone(), &mut pass)
+    }
+
+    /// Sequences of chunk `index`, as ranges among its tokens.
+    pub(super) fn sequences(&self, index: usize) -> Vec<Range<usize>> {
+        let mut at = 0;
+        let lengths = self.chunks[index].segments.iter().map(|s| s.tokens);
+        lengths
+            .map(|n| {
+                at += n;
+                at - n..at
+            })
+            .collect()
     }
 
     /// The model.

@@ -2,7 +2,7 @@
 
 use super::{Batch, ModelRunner};
 use crate::block::normalize;
-use crate::spec::HeadSpec;
+use crate::spec::{HeadSpec, MapSpec};
 use crate::{Error, Linear, Result};
 use candle_core::Tensor;
 use std::ops::Range;
@@ -81,6 +81,21 @@ impl<'m> Head<'m> {
             None => (Arc::clone(&self.map), ids.clone()),
         };
         Ok(HeadTile { spec: self.spec, map, ids, rows })
+    }
+
+    /// The linear map.
+    pub(crate) fn map_spec(&self) -> &'m MapSpec {
+        &self.spec.map
+    }
+
+    /// What logits are capped by.
+    pub(crate) fn soft_cap(&self) -> Option<f32> {
+        self.spec.soft_cap
+    }
+
+    /// Gradients at the hidden states for gradients at the outputs of the map.
+    pub(crate) fn backward(&self, gradient: &Tensor) -> Result<Tensor> {
+        self.map.backward(gradient)
     }
 
     /// All logits, [tokens, vocabulary], of hidden states [tokens, hidden] behind the last norm.

@@ -1,5 +1,6 @@
 //! Runs a model: many windows of tokens a block at a time, or one sequence a token at a time.
 
+mod backward;
 mod batch;
 mod embedding;
 mod head;
@@ -8,6 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+pub use backward::{GradientTap, Objective, Piece, backward};
 pub use batch::Batch;
 use batch::Handle;
 pub use head::{Head, HeadTile};

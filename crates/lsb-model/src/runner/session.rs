@@ -103,6 +103,7 @@ impl<'m> Session<'m> {
                     caches: cache.as_deref_mut().map(std::slice::from_mut).unwrap_or_default(),
                     tap: &mut NoTap,
                     layer: block.layer,
+                    tape: None,
                 };
                 *x = block::run(block, x.clone(), &mut pass)?;
             }

@@ -1,0 +1,128 @@
+//! From gradients to what errors of outputs cost.
+
+use crate::{ModelSpec, Result, Sensitivity};
+use lsb_quant::calibrate::{Calibration, DenseMoments, Moments};
+use std::sync::Arc;
+
+/// Tokens that gradients are estimated on at most.
+const TOKENS: usize = 32768;
+
+/// The first windows of the calibration, cut to a length at which a block's intermediate values fit into `bytes`, and
+/// that length.
+pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Vec<u32>>, usize) {
+    let widest = spec.every_map().map(|m| m.inputs.max(m.outputs)).max().unwrap_or(0).min(8 * spec.hidden);
+    let heads = spec.attentions().map(|a| a.heads).max().unwrap_or(0);
+    // Values and gradients of a feed-forward block, or those of attention, with its scores.
+    let needed = |n: usize| 4 * (12 * n * widest + 6 * n * n * heads) as u64;
+    let longest = all.iter().map(Vec::len).max().unwrap_or(0);
+    let mut length = longest.max(1);
+    while length > 16 && needed(length) > bytes / 2 {
+        length = length.div_ceil(2);
+    }
+    let cut = all.iter().map(|w| w[..w.len().min(length)].to_vec());
+    (cut.take(TOKENS.div_ceil(length)).collect(), length)
+}
+
+/// What a unit of squared error of each output costs.
+///
+/// The gradients' own answer, `F_r` for output `r`, is right for errors too small to matter: a model of second order. Errors
+/// of few bits leave its reach, and how far they do is told by their size relative to the outputs', `Y_r` in mean
+/// square. The cost is therefore `S^p / Y_r` with the relative sensitivity `S = F_r Y_r`, damped: of a tensor's outputs among
+/// themselves by one exponent, of tensors among one another by a smaller one. Exponents were found on small models.
+pub(super) struct Weighting {
+    sensitivity: Sensitivity,
+    /// Geometric mean over tensors of their mean relative sensitivity.
+    middle: f64,
+}
+
+/// Exponent of relative sensitivity among the outputs of one map.
+const AMONG_OUTPUTS: f64 = 0.7;
+/// Exponent of the mean relative sensitivity among maps.
+const AMONG_MAPS: f64 = 0.3;
+/// What is added to relative sensitivities, in units of their mean: gradients were seen on a few tokens only.
+const DAMPING: f64 = 0.05;
+/// The same for mean squares of outputs.
+const POWER_DAMPING: f64 = 0.01;
+/// Exponent of the frequencies of a vocabulary's rows, and what is added to them in units of their mean.
+const AMONG_ROWS: f64 = 0.7;
+const ROW_DAMPING: f64 = 0.02;
+/// What errors of a vocabulary's rows cost against those of other maps.
+const ROWS: f64 = 0.5;
+
+impl Weighting {
+    pub(super) fn new(sensitivity: Sensitivity) -> Self {
+        let (mut sum, mut count) = (0.0, 0.0);
+        let mut names: Vec<&String> = sensitivity.outputs.keys().collect();
+        names.sort();
+        for name in names {
+            if let Some(relative) = sensitivity.relative(name) {
+                sum += mean(&relative).max(1e-30).ln();
+                count += 1.0;
+            }
+        }
+        let middle = if count > 0.0 { f64::exp(sum / count) } else { 1.0 };
+        Weighting { sensitivity, middle }
+    }
+
+    /// The costs of a map's outputs; `None` where no gradient was seen.
+    pub(super) fn outputs(&self, tensor: &str) -> Option<Arc<[f64]>> {
+        let powers = self.sensitivity.powers.get(tensor);
+        let (Some(relative), Some(powers)) = (self.sensitivity.relative(tensor), powers) else {
+            return self.head(tensor);
+        };
+        let (all, power) = (mean(&relative), mean(powers));
+        if !(all > 0.0 && power > 0.0) {
+            return None;
+        }
+        let scale = self.middle * (all / self.middle).max(1e-9).powf(AMONG_MAPS);
+        let cost = |(s, y): (&f64, &f64)| {
+            let y = power * damped(y / power, POWER_DAMPING);
+            scale * damped(s / all, DAMPING).powf(AMONG_OUTPUTS) / y
+        };
+        Some(relative.iter().zip(powers).map(cost).collect())
+    }
+
+    /// The costs of logits.
+    fn head(&self, tensor: &str) -> Option<Arc<[f64]>> {
+        Some(smoothed(self.sensitivity.outputs.get(tensor)?))
+    }
+
+    /// What is known of an embedding: how often each row is used, and how gradients at it are related; where it is the head
+    /// too, whose inputs have the moments `head`, both together.
+    pub(super) fn embedding(&self, tensor: &str, head: Option<Arc<dyn Moments>>) -> Result<Calibration> {
+        let s = &self.sensitivity;
+        let n = s.embedding.len().isqrt();
+        let Some(head) = head else {
+            let total = s.tokens.max(1) as f64;
+            let shares: Vec<f64> = s.counts.iter().map(|&c| c as f64 / total).collect();
+            let moments = DenseMoments::new(s.embedding.clone(), n);
+            return Ok(Calibration { inputs: Arc::new(moments), outputs: Some(smoothed(&shares)) });
+        };
+        let rows = s.outputs.get(tensor).map_or(0.0, |rows| rows.iter().sum::<f64>());
+        if n == 0 || n != head.diagonal().len() || rows <= 0.0 {
+            return Ok(Calibration { inputs: head, outputs: self.head(tensor) });
+        }
+        // Rows are used about as often as they are predicted, so that one weight serves for both.
+        let all: Vec<usize> = (0..n).collect();
+        let mut moments = head.block(&all).map_err(|e| lsb_format::Error::argument(e.to_string()))?;
+        for (h, g) in moments.iter_mut().zip(&s.embedding) {
+            *h += (f64::from(*g) / rows) as f32;
+        }
+        Ok(Calibration { inputs: Arc::new(DenseMoments::new(moments, n)), outputs: self.head(tensor) })
+    }
+}
+
+/// Weights of rows of a vocabulary: a text shows too few of the rare ones.
+fn smoothed(rows: &[f64]) -> Arc<[f64]> {
+    let all = mean(rows).max(1e-30);
+    rows.iter().map(|r| ROWS * all * damped(r / all, ROW_DAMPING).powf(AMONG_ROWS)).collect()
+}
+
+/// A share of a mean, drawn towards it.
+fn damped(share: f64, damping: f64) -> f64 {
+    (share + damping) / (1.0 + damping)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
