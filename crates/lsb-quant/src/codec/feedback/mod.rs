@@ -8,11 +8,13 @@
 //! the outputs follow by least squares (`refit.rs`), after which codes are found anew. Of all attempts each row keeps its
 //! best. Rows never interact: the result depends neither on how rows are cut into tiles nor on threads.
 
+#[cfg(test)]
+pub(crate) mod layers;
 mod refit;
 mod search;
 mod sweep;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub(crate) use search::{Refits, quantize};
 pub(crate) use sweep::{columns, forward, stride};

@@ -14,6 +14,16 @@ pub(crate) enum Refits {
     AfterCodes,
 }
 
+impl Refits {
+    fn count(self) -> usize {
+        match self {
+            Refits::Never => 0,
+            Refits::BeforeCodes => 1,
+            Refits::AfterCodes => 2,
+        }
+    }
+}
+
 /// Rows of a matrix and how their columns are grouped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -74,7 +84,7 @@ pub(crate) fn quantize<L: Levels>(
     let mut best = run(inputs, &targets, &shape, |row, col, _, target| {
         levels.code(&groups[shape.group_of(row, col)], row, col, target)
     });
-    for round in 0..refits as usize {
+    for round in 0..refits.count() {
         let changes = refit(levels, inputs, &shape, &best.codes, &best.errors);
         let moved: Vec<L::Group> = groups.iter().zip(&changes).map(|(g, c)| levels.moved(g, c)).collect();
         let pass = run(inputs, &targets, &shape, |row, col, at, target| {

@@ -2,7 +2,7 @@
 
 use crate::MatrixInfo;
 use crate::calibrate::DenseMoments;
-use crate::codec::feedback::tests::{Coded, code, layer, matrix, output_error};
+use crate::codec::feedback::layers::{Coded, code, layer, matrix, output_error};
 use lsb_format::DType;
 
 const SIZE: (usize, usize) = (96, 384);
@@ -22,7 +22,6 @@ fn outputs_are_closer_than_those_of_rtn_in_as_many_bytes() {
         for (rest, most) in [("2", 0.70), ("3", 0.68), ("4", 0.66), ("bits=3,symmetric=true", 0.68)] {
             let (rtn, gptq) = (of(&format!("rtn:{rest}")), of(&format!("gptq:{rest}")));
             assert_eq!(rtn.0, gptq.0, "{rest}");
-            println!("{rest} {dtype}: {:.3} of the error of rtn", gptq.1 / rtn.1);
             assert!(gptq.1 < most * rtn.1, "{rest} {dtype}: {} of the error of rtn", gptq.1 / rtn.1);
         }
         let rest = ["", ",act_order=false", ",act_order=false,mse=false"];

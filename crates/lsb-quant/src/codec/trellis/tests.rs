@@ -3,7 +3,7 @@
 use super::feedback::{FeedbackOptions, Plan};
 use super::*;
 use crate::calibrate::{Calibration, ColumnOrder, DenseMoments, InputFactor, UpperFactor};
-use crate::codec::feedback::tests::{gaussian, layer, output_error};
+use crate::codec::feedback::layers::{gaussian, layer, output_error};
 use crate::{EncodedTile, Registry, RowSample, Span, Surveyor};
 use lsb_format::DType;
 
