@@ -295,7 +295,7 @@ fn codecs_are_listed_and_explained() {
     let list = json(&run(&["codecs", "--json"], 0));
     let ids: Vec<&str> =
         list["codecs"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
-    for id in ["raw", "lossless", "outlier-binary", "residual-binary", "ternary", "rtn", "trellis"] {
+    for id in ["raw", "lossless", "outlier-binary", "residual-binary", "ternary", "rtn", "gptq", "trellis"] {
         assert!(ids.contains(&id), "{id}");
         let shown = String::from_utf8(run(&["codecs", id], 0).stdout).unwrap();
         assert!(shown.starts_with(&format!("{id}: ")), "{shown}");

@@ -27,6 +27,8 @@ const VARIANTS: &[&str] = &[
     "rtn:bits=3,group=row",
     "rtn:bits=5,group=8",
     "rtn:8",
+    "gptq:bits=2,symmetric=true,act_order=false",
+    "gptq:bits=5,group=row,mse=false,damping=0.05",
     "trellis:bpw=2,states=8",
     "trellis:1",
     "trellis:8",

@@ -2,7 +2,10 @@
 
 mod bitstream;
 mod divided;
+mod feedback;
 mod gaussian_table;
+pub mod gptq;
+mod least_squares;
 pub mod lossless;
 pub mod outlier_binary;
 mod payload;
@@ -25,6 +28,7 @@ pub(crate) fn all() -> Vec<CodecEntry> {
         residual_binary::entry(),
         ternary::entry(),
         rtn::entry(),
+        gptq::entry(),
         trellis::entry(),
     ]
 }

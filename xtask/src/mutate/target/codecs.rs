@@ -32,6 +32,8 @@ pub(in crate::mutate) const CODECS: &[&str] = &[
     "rtn:bits=5,group=8",
     "trellis:bpw=3,states=8",
     "trellis:tau=0.05,states=4",
+    "gptq:3",
+    "gptq:bits=2,group=16,symmetric=true,mse=false",
 ];
 
 /// Element types by number.

@@ -1,6 +1,6 @@
 //! Encoding one tile.
 
-use super::scan::scan;
+use super::scan::{Scan, scan};
 use super::{OutlierPreservingQuantizer, ScaleRule, outliers};
 use crate::codec::bitstream::BitWriter;
 use crate::codec::signs;
@@ -24,11 +24,7 @@ const ROUNDS: usize = 2;
 
 impl TileEncoder for Encoder {
     fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
-        let (threshold, ties) = match self.selection.ties.get(tile.index as usize) {
-            Some(&ties) if self.selection.count > 0 => (self.selection.threshold, ties),
-            _ => (f32::INFINITY.to_bits(), 0),
-        };
-        let found = scan(self.dtype, bytes, threshold, ties)?;
+        let found = self.scan(tile, bytes)?;
         let exponent = TileExponent::of_magnitude(found.largest_other);
         let (cols, width) = (tile.cols as usize, (self.dtype.bits() / 8) as usize);
         let group = self.codec.group.width(cols);
@@ -68,28 +64,65 @@ impl TileEncoder for Encoder {
             signs::set(&mut plane, p as usize, !negative);
         }
 
-        let out_bytes = out.buffer();
-        out_bytes.extend_from_slice(&exponent.to_le_bytes());
-        out_bytes.push(u8::from(self.codec.error_compensation));
-        out_bytes.extend_from_slice(&(found.outliers.len() as u32).to_le_bytes());
-        let length_at = out_bytes.len();
-        out_bytes.extend_from_slice(&[0; 4]);
-        out_bytes.extend_from_slice(&scales);
-        if self.codec.error_compensation {
-            out_bytes.extend_from_slice(&means);
-        }
-        out_bytes.extend_from_slice(&plane);
-        let magnitudes_at = out_bytes.len();
-        outliers::encode(&magnitudes, self.codec.outlier_bits, out_bytes);
-        let length = (out_bytes.len() - magnitudes_at) as u32;
-        out_bytes[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
-        encode_positions(&found.outliers, tile.weights() as u32, out_bytes)?;
-        out.end_part();
-        Ok(())
+        let coded =
+            Coded { exponent, scales: &scales, means: &means, plane: &plane, positions: &found.outliers };
+        self.write(tile, &coded, &magnitudes, out)
     }
 }
 
+/// What is stored of a tile.
+pub(super) struct Coded<'a> {
+    pub(super) exponent: TileExponent,
+    /// Halves.
+    pub(super) scales: &'a [u8],
+    /// Halves, stored where errors are compensated for.
+    pub(super) means: &'a [u8],
+    pub(super) plane: &'a [u8],
+    /// Of outliers, increasing.
+    pub(super) positions: &'a [u32],
+}
+
 impl Encoder {
+    /// Appends a tile; `magnitudes` are those of the outliers as f32 bits.
+    pub(super) fn write(
+        &self,
+        tile: &Tile,
+        coded: &Coded<'_>,
+        magnitudes: &[u32],
+        out: &mut EncodedTile,
+    ) -> Result<()> {
+        let bytes = out.buffer();
+        bytes.extend_from_slice(&coded.exponent.to_le_bytes());
+        bytes.push(u8::from(self.codec.error_compensation));
+        bytes.extend_from_slice(&(coded.positions.len() as u32).to_le_bytes());
+        let length_at = bytes.len();
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(coded.scales);
+        if self.codec.error_compensation {
+            bytes.extend_from_slice(coded.means);
+        }
+        bytes.extend_from_slice(coded.plane);
+        let magnitudes_at = bytes.len();
+        outliers::encode(magnitudes, self.codec.outlier_bits, bytes);
+        let length = (bytes.len() - magnitudes_at) as u32;
+        bytes[length_at..length_at + 4].copy_from_slice(&length.to_le_bytes());
+        encode_positions(coded.positions, tile.weights() as u32, bytes)?;
+        out.end_part();
+        Ok(())
+    }
+
+    /// The outliers by magnitude of a tile.
+    ///
+    /// # Errors
+    /// [`crate::Error::NonFinite`] at the first NaN or infinity.
+    pub(super) fn scan(&self, tile: &Tile, bytes: &[u8]) -> Result<Scan> {
+        let (threshold, ties) = match self.selection.ties.get(tile.index as usize) {
+            Some(&ties) if self.selection.count > 0 => (self.selection.threshold, ties),
+            _ => (f32::INFINITY.to_bits(), 0),
+        };
+        scan(self.dtype, bytes, threshold, ties)
+    }
+
     /// Mean and scale of a group of divided weights, of which `holes` are outliers set to zero.
     fn fit(&self, weights: &[f32], holes: usize) -> (f16, f16) {
         let n = weights.len() - holes;

@@ -15,16 +15,19 @@
 //! The plane has one bit for every weight. An outlier's bit is its own sign, and only its magnitude is stored
 //! apart: skipping it in the plane would save the same bit and cost every reader the alignment.
 
+mod calibrated;
 mod decode;
 mod encode;
 mod estimate;
 mod outliers;
 mod scan;
 
+use super::feedback::{DAMPING, KnownInputs};
 use super::raw::no_side;
+use crate::calibrate::ColumnOrder;
 use crate::{
     CodecEntry, Error, Estimate, Group, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer,
-    Result, Statistics, TensorDecoder, TensorEncoder,
+    Result, Statistics, TensorDecoder, TensorEncoder, Wanted,
 };
 use std::sync::Arc;
 
@@ -172,7 +175,13 @@ impl Quantizer for OutlierPreservingQuantizer {
     }
 
     fn needs(&self) -> Needs {
-        if self.outlier_ratio > 0.0 { Needs::outliers(self.outlier_ratio) } else { Needs::default() }
+        let needs =
+            if self.outlier_ratio > 0.0 { Needs::outliers(self.outlier_ratio) } else { Needs::default() };
+        // The deviation is there for comparison: it stays what it is.
+        match self.scale {
+            ScaleRule::LeastSquares => needs.with_calibration(Wanted::Useful),
+            ScaleRule::Deviation => needs,
+        }
     }
 
     fn encoder(&self, matrix: &MatrixInfo, statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
@@ -186,7 +195,15 @@ impl Quantizer for OutlierPreservingQuantizer {
             );
             return Err(Error::NotApplicable { codec: ID.to_owned(), message });
         }
-        Ok(Box::new(PerTile::new(encode::Encoder { codec: *self, dtype: matrix.dtype, selection })))
+        let plain = encode::Encoder { codec: *self, dtype: matrix.dtype, selection };
+        if self.needs().calibration == Wanted::No {
+            return Ok(Box::new(PerTile::new(plain)));
+        }
+        let tiling = self.tiling(matrix)?;
+        Ok(match KnownInputs::new(ID, matrix, &tiling, statistics, DAMPING, ColumnOrder::Falling)? {
+            Some(inputs) => Box::new(PerTile::new(calibrated::CalibratedEncoder { plain, inputs })),
+            None => Box::new(PerTile::new(plain)),
+        })
     }
 
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {

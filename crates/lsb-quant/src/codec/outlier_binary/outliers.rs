@@ -17,14 +17,35 @@ use lsb_format::{Error, Result};
 /// One past the bits of the largest finite f32.
 const INFINITY: u32 = 0x7f80_0000;
 const F32_MANTISSA_BITS: u32 = 23;
+const SIGN: u32 = 1 << 31;
+
+/// Low bits of an f32 that a precision drops; `None` where that depends on all outliers of a tile.
+fn dropped_bits(precision: OutlierBits) -> Option<u32> {
+    match precision {
+        OutlierBits::F16 => Some(F32_MANTISSA_BITS - 10),
+        OutlierBits::BF16 => Some(F32_MANTISSA_BITS - 7),
+        OutlierBits::EightBit => None,
+    }
+}
+
+/// The nearest finite value that is kept exactly, where that can be told without the other outliers.
+pub(super) fn nearest(x: f32, precision: OutlierBits) -> f32 {
+    let Some(shift) = dropped_bits(precision) else { return x };
+    let bits = x.to_bits();
+    f32::from_bits(round_bits(bits & !SIGN, shift) << shift | bits & SIGN)
+}
+
+/// Half to even, as a conversion to a half rounds; the largest values do not become infinite.
+fn round_bits(magnitude: u32, shift: u32) -> u32 {
+    ((magnitude + (1 << (shift - 1)) - 1 + (magnitude >> shift & 1)) >> shift).min((INFINITY >> shift) - 1)
+}
 
 /// Appends the coded form of `magnitudes` (f32 bits, finite); nothing where there are none.
 pub(super) fn encode(magnitudes: &[u32], precision: OutlierBits, out: &mut Vec<u8>) {
     let (Some(&min), Some(&max)) = (magnitudes.iter().min(), magnitudes.iter().max()) else { return };
-    let (smallest, step, codes): (u32, u32, Vec<u32>) = match precision {
-        OutlierBits::F16 => on_grid(magnitudes, F32_MANTISSA_BITS - 10),
-        OutlierBits::BF16 => on_grid(magnitudes, F32_MANTISSA_BITS - 7),
-        OutlierBits::EightBit => {
+    let (smallest, step, codes): (u32, u32, Vec<u32>) = match dropped_bits(precision) {
+        Some(shift) => on_grid(magnitudes, shift),
+        None => {
             let step = (max - min).div_ceil(255).max(1);
             let last = (INFINITY - 1 - min) / step;
             (min, step, magnitudes.iter().map(|m| ((m - min + step / 2) / step).min(last)).collect())
@@ -41,9 +62,7 @@ pub(super) fn encode(magnitudes: &[u32], precision: OutlierBits, out: &mut Vec<u
 
 /// Rounds to multiples of `2^shift`, and takes out the smallest and the zero bits that all share.
 fn on_grid(magnitudes: &[u32], shift: u32) -> (u32, u32, Vec<u32>) {
-    // Half to even, as a conversion to a half rounds; the largest values must not become infinite.
-    let round = |m: u32| (m + (1 << (shift - 1)) - 1 + (m >> shift & 1)) >> shift;
-    let grid: Vec<u32> = magnitudes.iter().map(|&m| round(m).min((INFINITY >> shift) - 1)).collect();
+    let grid: Vec<u32> = magnitudes.iter().map(|&m| round_bits(m, shift)).collect();
     let smallest = grid.iter().copied().min().unwrap_or(0);
     let spare = grid.iter().fold(0, |bits, g| bits | (g - smallest)).trailing_zeros().min(31 - shift);
     (smallest << shift, 1 << (shift + spare), grid.iter().map(|g| (g - smallest) >> spare).collect())

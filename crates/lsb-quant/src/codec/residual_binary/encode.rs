@@ -1,11 +1,12 @@
 //! Encoding one tile.
 
 use super::MAX_PLANES;
-use super::fit::{NormalEquations, fit, normal_equations};
+use super::fit::{fit, normal_equations};
 use crate::codec::bitstream::BitWriter;
 use crate::codec::divided::divided_weights;
+use crate::codec::least_squares::NormalEquations;
 use crate::codec::signs;
-use crate::scale::to_half;
+use crate::scale::{TileExponent, to_half};
 use crate::{EncodedTile, Group, Result, TileEncoder};
 use half::f16;
 use lsb_format::{DType, Tile};
@@ -35,6 +36,21 @@ impl TileEncoder for Encoder {
                 }
             }
         }
+        self.write(exponent, &scales, &whole, &codes, out);
+        Ok(())
+    }
+}
+
+impl Encoder {
+    /// Appends a tile of which `whole` are the equations of factors common to all groups.
+    pub(super) fn write(
+        &self,
+        exponent: TileExponent,
+        scales: &[[f16; MAX_PLANES]],
+        whole: &NormalEquations,
+        codes: &[u8],
+        out: &mut EncodedTile,
+    ) {
         for plane in 0..self.planes {
             if plane == 0 {
                 out.buffer().extend_from_slice(&exponent.to_le_bytes());
@@ -44,22 +60,24 @@ impl TileEncoder for Encoder {
                     out.buffer().extend_from_slice(&to_half(*factor).to_le_bytes());
                 }
             }
-            for s in &scales {
+            for s in scales {
                 out.buffer().extend_from_slice(&s[plane].to_le_bytes());
             }
             let mut bits = BitWriter::new(out.buffer());
-            signs::push_bits(&mut bits, &codes, plane as u32);
+            signs::push_bits(&mut bits, codes, plane as u32);
             bits.finish();
             out.end_part();
         }
-        Ok(())
     }
-}
 
-impl Encoder {
     /// Adds a group's equations, in units of its own scales, to those of the tile, whose unknowns are factors
     /// common to all groups.
-    fn add_scaled(&self, whole: &mut NormalEquations, group: &NormalEquations, scales: &[f16; MAX_PLANES]) {
+    pub(super) fn add_scaled(
+        &self,
+        whole: &mut NormalEquations,
+        group: &NormalEquations,
+        scales: &[f16; MAX_PLANES],
+    ) {
         let scales = scales.map(|s| f64::from(s.to_f32()));
         for i in 0..self.planes {
             whole.moments[i] += scales[i] * group.moments[i];

@@ -1,19 +1,11 @@
 //! Scales and signs of one group: alternating refinement.
 
 use super::MAX_PLANES;
+use crate::codec::least_squares::{NormalEquations, PerNumber};
 use crate::codec::sums::{sum_of_magnitudes, sum_of_squares};
 
 /// One value per plane; unused ones are zero.
-pub(super) type PerPlane<T> = [T; MAX_PLANES];
-
-/// Least squares of the weights on the planes of given signs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NormalEquations {
-    /// Sum of products of the signs of two planes.
-    pub(super) gram: PerPlane<PerPlane<f64>>,
-    /// Sum of products of weight and sign.
-    pub(super) moments: PerPlane<f64>,
-}
+pub(super) type PerPlane<T> = PerNumber<T>;
 
 /// Steps of the best uniform quantizer of 1 to 8 bits for Gaussian weights of variance 1 (J. Max, 1960): a good
 /// place to start from, and from three planes on hard to improve.
@@ -23,49 +15,6 @@ const GAUSSIAN_STEP: PerPlane<f64> = [1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1
 const ROUNDS: usize = 8;
 /// Refinement ends when a round lowers the error by less than this share.
 const WORTHWHILE: f64 = 1e-4;
-/// Share of the diagonal added to it, so that planes that agree everywhere still have a solution.
-const RIDGE: f64 = 1e-7;
-
-impl NormalEquations {
-    /// The first `planes` of the best scales.
-    #[expect(clippy::needless_range_loop, reason = "several rows and columns of one matrix at a time")]
-    pub(super) fn solve(&self, planes: usize) -> PerPlane<f64> {
-        let (mut a, mut x) = (self.gram, self.moments);
-        for k in 0..planes {
-            a[k][k] += RIDGE * a[k][k];
-        }
-        // Symmetric and positive: elimination needs no pivoting. An empty plane gets no scale.
-        for k in 0..planes {
-            if a[k][k] <= 0.0 {
-                continue;
-            }
-            for i in k + 1..planes {
-                let f = a[i][k] / a[k][k];
-                for j in k..planes {
-                    a[i][j] -= f * a[k][j];
-                }
-                x[i] -= f * x[k];
-            }
-        }
-        let mut out = [0.0; MAX_PLANES];
-        for k in (0..planes).rev() {
-            let known: f64 = (k + 1..planes).map(|j| a[k][j] * out[j]).sum();
-            out[k] = if a[k][k] > 0.0 { (x[k] - known) / a[k][k] } else { 0.0 };
-        }
-        out
-    }
-
-    /// Squared error with these scales, less the sum of squares of the weights.
-    fn error(&self, scales: &PerPlane<f64>, planes: usize) -> f64 {
-        let mut total = 0.0;
-        for i in 0..planes {
-            let row: f64 = (0..planes).map(|j| self.gram[i][j] * scales[j]).sum();
-            total += scales[i] * (row - 2.0 * self.moments[i]);
-        }
-        total
-    }
-}
-
 /// Weights handled together.
 const LANES: usize = 16;
 
@@ -110,13 +59,34 @@ pub(super) fn normal_equations(weights: &[f32], codes: &[u8], planes: usize) -> 
             sums[usize::from(code)][turn] += f64::from(w);
         }
     }
+    let by_code = |code: usize| (f64::from(counts[code].iter().sum::<u32>()), sums[code].iter().sum::<f64>());
+    equations_by_code(planes, by_code)
+}
+
+/// The normal equations where every weight counts by its `importance`.
+pub(super) fn weighted_equations(
+    weights: &[f32],
+    importance: &[f32],
+    codes: &[u8],
+    planes: usize,
+) -> NormalEquations {
+    let mut sums = [(0.0f64, 0.0f64); 256];
+    for ((&w, &d), &code) in weights.iter().zip(importance).zip(codes) {
+        let (count, sum) = &mut sums[usize::from(code)];
+        *count += f64::from(d);
+        *sum += f64::from(d) * f64::from(w);
+    }
+    equations_by_code(planes, |code| sums[code])
+}
+
+/// The normal equations, given number and sum of the weights of each code.
+fn equations_by_code(planes: usize, by_code: impl Fn(usize) -> (f64, f64)) -> NormalEquations {
     let mut out = NormalEquations::default();
     for code in 0..1 << planes {
-        let count: u32 = counts[code].iter().sum();
-        if count == 0 {
+        let (count, sum) = by_code(code);
+        if count == 0.0 {
             continue;
         }
-        let (count, sum) = (f64::from(count), sums[code].iter().sum::<f64>());
         let sign = |k: usize| if code >> k & 1 == 1 { 1.0 } else { -1.0 };
         for i in 0..planes {
             out.moments[i] += sign(i) * sum;
@@ -175,6 +145,28 @@ pub(super) fn fit(weights: &[f32], planes: usize, refine: bool, codes: &mut [u8]
     if refined.iter().all(|&s| s >= 0.0) { refined } else { scales }
 }
 
+/// Improves `scales` for weights that count by their `importance`.
+pub(super) fn refine_weighted(
+    weights: &[f32],
+    importance: &[f32],
+    planes: usize,
+    mut scales: PerPlane<f64>,
+) -> PerPlane<f64> {
+    let mut codes = vec![0; weights.len()];
+    let mut best = (f64::INFINITY, scales);
+    for _ in 0..ROUNDS {
+        assign(weights, &scales, planes, &mut codes);
+        let equations = weighted_equations(weights, importance, &codes, planes);
+        let error = equations.error(&scales, planes);
+        if error >= best.0 {
+            break;
+        }
+        best = (error, scales);
+        scales = falling(equations.solve(planes));
+    }
+    best.1
+}
+
 /// Scales of looped passes, each the mean magnitude of what is left.
 fn greedy(weights: &[f32], planes: usize) -> PerPlane<f64> {
     let (mut left, mut out) = (weights.to_vec(), [0.0; MAX_PLANES]);
@@ -188,7 +180,7 @@ fn greedy(weights: &[f32], planes: usize) -> PerPlane<f64> {
     falling(out)
 }
 
-fn falling(mut scales: PerPlane<f64>) -> PerPlane<f64> {
+pub(super) fn falling(mut scales: PerPlane<f64>) -> PerPlane<f64> {
     for s in &mut scales {
         *s = s.abs();
     }

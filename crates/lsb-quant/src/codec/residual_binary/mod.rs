@@ -12,15 +12,18 @@
 //! sign plane, ceil(n / 8) bytes
 //! ```
 
+mod calibrated;
 mod decode;
 mod encode;
 mod fit;
 
+use super::feedback::{DAMPING, KnownInputs};
 use super::gaussian_table::GaussianTable;
 use super::raw::no_side;
+use crate::calibrate::ColumnOrder;
 use crate::{
-    CodecEntry, Estimate, Group, MatrixInfo, ParameterHelp, Parameters, PerTile, Quantizer, Result,
-    Statistics, TensorDecoder, TensorEncoder,
+    CodecEntry, Estimate, Group, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer, Result,
+    Statistics, TensorDecoder, TensorEncoder, Wanted,
 };
 use lsb_format::Tiling;
 use std::sync::Arc;
@@ -128,14 +131,28 @@ impl Quantizer for ResidualBinary {
         Ok(Tiling::standard(matrix.rows, matrix.cols)?.with_parts(self.planes)?)
     }
 
-    fn encoder(&self, matrix: &MatrixInfo, _statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
+    fn needs(&self) -> Needs {
+        // Looped passes alone stay what they are.
+        let wanted = if self.error_compensation { Wanted::Useful } else { Wanted::No };
+        Needs::default().with_calibration(wanted)
+    }
+
+    fn encoder(&self, matrix: &MatrixInfo, statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
         super::float_only(ID, matrix)?;
-        Ok(Box::new(PerTile::new(encode::Encoder {
+        let plain = encode::Encoder {
             planes: usize::from(self.planes),
             group: self.group,
             refine: self.error_compensation,
             dtype: matrix.dtype,
-        })))
+        };
+        if !self.error_compensation {
+            return Ok(Box::new(PerTile::new(plain)));
+        }
+        let tiling = self.tiling(matrix)?;
+        Ok(match KnownInputs::new(ID, matrix, &tiling, statistics, DAMPING, ColumnOrder::Falling)? {
+            Some(inputs) => Box::new(PerTile::new(calibrated::CalibratedEncoder { plain, inputs })),
+            None => Box::new(PerTile::new(plain)),
+        })
     }
 
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {

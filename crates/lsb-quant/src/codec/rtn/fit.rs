@@ -6,9 +6,9 @@ use half::f16;
 
 /// The integers of a configuration.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grid {
-    pub(super) bits: u32,
-    pub(super) symmetric: bool,
+pub(in crate::codec) struct Grid {
+    pub(in crate::codec) bits: u32,
+    pub(in crate::codec) symmetric: bool,
 }
 
 /// Shares of the full range tried first, and the two finer steps around the best of them: as good as a search in
@@ -26,7 +26,8 @@ const LANES: usize = 16;
 const ROUNDER: f32 = 12_582_912.0;
 
 impl Grid {
-    fn last(self) -> f32 {
+    /// The largest integer.
+    pub(in crate::codec) fn last(self) -> f32 {
         ((1u32 << self.bits) - 1) as f32
     }
 
@@ -36,25 +37,25 @@ impl Grid {
     }
 
     /// The zero point that is stored as `zero`.
-    pub(super) fn zero_point(self, zero: u8) -> f32 {
+    pub(in crate::codec) fn zero_point(self, zero: u8) -> f32 {
         if self.symmetric { 0.5 * self.last() } else { f32::from(zero) * self.zero_unit() }
     }
 
     /// The stored form of the zero point next to `point`.
-    fn nearest_zero(self, point: f32) -> u8 {
+    pub(in crate::codec) fn nearest_zero(self, point: f32) -> u8 {
         if self.symmetric { 0 } else { (point / self.zero_unit() + 0.5).clamp(0.0, 255.0) as u8 }
     }
 
     /// Integers nearest to the weights.
-    pub(super) fn round(self, weights: &[f32], scale: f32, zero: u8, integers: &mut [u8]) {
+    pub(in crate::codec) fn round(self, weights: &[f32], scale: f32, zero: u8, integers: &mut [u8]) {
         let (inverse, zero, last) = (inverse(scale), self.zero_point(zero), self.last());
         for (q, &w) in integers.iter_mut().zip(weights) {
             *q = nearest(w, inverse, zero, last) as u8;
         }
     }
 
-    /// Scale and zero point of small squared error.
-    pub(super) fn fit(self, weights: &[f32]) -> (f16, u8) {
+    /// Smallest and largest value that levels must reach; zero lies between them.
+    fn range(self, weights: &[f32]) -> (f32, f32) {
         let (mut low, mut high) = (0.0f32, 0.0f32);
         for &w in weights {
             low = if w < low { w } else { low };
@@ -64,12 +65,25 @@ impl Grid {
             high = high.max(-low);
             low = -high;
         }
+        (low, high)
+    }
+
+    /// Scale and zero point whose levels span all weights.
+    pub(in crate::codec) fn span(self, weights: &[f32]) -> (f16, u8) {
+        let (low, high) = self.range(weights);
+        let scale = to_half(f64::from(high - low) / f64::from(self.last()));
+        (scale, self.nearest_zero(-low * inverse(scale.to_f32())))
+    }
+
+    /// Scale and zero point of small squared error, weighted by `importance`, one value per weight.
+    pub(in crate::codec) fn fit(self, weights: &[f32], importance: &[f32]) -> (f16, u8) {
+        let (low, high) = self.range(weights);
         let mut best = Fit { error: f64::INFINITY, scale: to_half(0.0), zero: 0 };
         // Rounding to half may carry to the next candidate the same scale: harmless.
         let try_share = |share: f32, best: &mut Fit| {
             let scale = to_half(f64::from(share * (high - low)) / f64::from(self.last()));
             let zero = self.nearest_zero(-share * low * inverse(scale.to_f32()));
-            self.try_fit(weights, scale, zero, best)
+            self.try_fit(weights, importance, scale, zero, best)
         };
         let mut share = 1.0;
         for candidate in COARSE {
@@ -88,8 +102,8 @@ impl Grid {
             }
         }
         for _ in 0..ROUNDS {
-            let (scale, zero) = self.regress(weights, &best);
-            if !self.try_fit(weights, scale, zero, &mut best) {
+            let (scale, zero) = self.regress(weights, importance, &best);
+            if !self.try_fit(weights, importance, scale, zero, &mut best) {
                 break;
             }
         }
@@ -97,8 +111,8 @@ impl Grid {
     }
 
     /// Replaces `best` if this fit is better, and says so.
-    fn try_fit(self, weights: &[f32], scale: f16, zero: u8, best: &mut Fit) -> bool {
-        let error = self.error(weights, scale.to_f32(), self.zero_point(zero));
+    fn try_fit(self, weights: &[f32], importance: &[f32], scale: f16, zero: u8, best: &mut Fit) -> bool {
+        let error = self.error(weights, importance, scale.to_f32(), self.zero_point(zero));
         let better = error < best.error;
         if better {
             *best = Fit { error, scale, zero };
@@ -106,51 +120,53 @@ impl Grid {
         better
     }
 
-    fn error(self, weights: &[f32], scale: f32, zero: f32) -> f64 {
+    fn error(self, weights: &[f32], importance: &[f32], scale: f32, zero: f32) -> f64 {
         let (inverse, last) = (inverse(scale), self.last());
         let mut total = 0.0;
-        for block in weights.chunks(512) {
+        for (block, importance) in weights.chunks(512).zip(importance.chunks(512)) {
             let mut lanes = [0.0f32; LANES];
-            let mut add = |chunk: &[f32]| {
-                for (lane, &w) in lanes.iter_mut().zip(chunk) {
+            let mut add = |chunk: &[f32], importance: &[f32]| {
+                for ((lane, &w), &d) in lanes.iter_mut().zip(chunk).zip(importance) {
                     let e = w - scale * (nearest(w, inverse, zero, last) - zero);
-                    *lane += e * e;
+                    *lane += d * (e * e);
                 }
             };
             let (chunks, rest) = block.as_chunks::<LANES>();
-            chunks.iter().for_each(|c| add(c));
-            add(rest);
+            let (shares, rest_shares) = importance.as_chunks::<LANES>();
+            chunks.iter().zip(shares).for_each(|(c, d)| add(c, d));
+            add(rest, rest_shares);
             total += lane_sum(&lanes);
         }
         total
     }
 
     /// The line of least squares through integers and weights.
-    fn regress(self, weights: &[f32], fit: &Fit) -> (f16, u8) {
+    fn regress(self, weights: &[f32], importance: &[f32], fit: &Fit) -> (f16, u8) {
         let (scale, zero, last) = (fit.scale.to_f32(), self.zero_point(fit.zero), self.last());
         let inverse = inverse(scale);
-        // Sums of x, xx, w, xw with x the integer less its zero point.
-        let mut sums = [0.0f64; 4];
-        for block in weights.chunks(512) {
-            let mut lanes = [[0.0f32; LANES]; 4];
-            let mut add = |chunk: &[f32]| {
-                for (i, &w) in chunk.iter().enumerate() {
+        // Sums of 1, x, xx, w, xw with x the integer less its zero point.
+        let mut sums = [0.0f64; 5];
+        for (block, importance) in weights.chunks(512).zip(importance.chunks(512)) {
+            let mut lanes = [[0.0f32; LANES]; 5];
+            let mut add = |chunk: &[f32], importance: &[f32]| {
+                for (i, (&w, &d)) in chunk.iter().zip(importance).enumerate() {
                     let x = nearest(w, inverse, zero, last) - zero;
-                    lanes[0][i] += x;
-                    lanes[1][i] += x * x;
-                    lanes[2][i] += w;
-                    lanes[3][i] += x * w;
+                    lanes[0][i] += d;
+                    lanes[1][i] += d * x;
+                    lanes[2][i] += d * (x * x);
+                    lanes[3][i] += d * w;
+                    lanes[4][i] += d * (x * w);
                 }
             };
             let (chunks, rest) = block.as_chunks::<LANES>();
-            chunks.iter().for_each(|c| add(c));
-            add(rest);
+            let (shares, rest_shares) = importance.as_chunks::<LANES>();
+            chunks.iter().zip(shares).for_each(|(c, d)| add(c, d));
+            add(rest, rest_shares);
             for (sum, lanes) in sums.iter_mut().zip(&lanes) {
                 *sum += lane_sum(lanes);
             }
         }
-        let [x, xx, w, xw] = sums;
-        let n = weights.len() as f64;
+        let [n, x, xx, w, xw] = sums;
         let (num, den) = if self.symmetric { (xw, xx) } else { (n * xw - x * w, n * xx - x * x) };
         if den <= 0.0 || num <= 0.0 {
             return (fit.scale, fit.zero);
@@ -169,12 +185,14 @@ struct Fit {
     zero: u8,
 }
 
-fn inverse(scale: f32) -> f32 {
+/// What values are multiplied with to count steps; 0 where all levels are the same.
+pub(in crate::codec) fn inverse(scale: f32) -> f32 {
     if scale > 0.0 { 1.0 / scale } else { 0.0 }
 }
 
+/// The integer nearest to `w`.
 #[inline]
-fn nearest(w: f32, inverse: f32, zero: f32, last: f32) -> f32 {
+pub(in crate::codec) fn nearest(w: f32, inverse: f32, zero: f32, last: f32) -> f32 {
     let x = w * inverse + zero;
     let x = if x > 0.0 { x } else { 0.0 };
     let x = if x < last { x } else { last };

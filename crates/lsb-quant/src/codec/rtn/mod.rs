@@ -13,24 +13,22 @@
 //! step cost nothing and place the levels better. Symmetric groups have their zero point in the middle, at
 //! `(2^b - 1) / 2`.
 
-mod fit;
+pub(super) mod fit;
+pub(super) mod tile;
 
-use super::divided::divided_weights;
 use super::gaussian_table::GaussianTable;
-use super::payload::Payload;
-use super::raw::{no_side, only_part};
-use crate::scale::{TileExponent, read_halves};
+use super::raw::no_side;
 use crate::{
-    CodecEntry, EncodedTile, Estimate, Group, MatrixInfo, ParameterHelp, Parameters, PerTile, Quantizer,
-    Result, Statistics, TensorDecoder, TensorEncoder, TileEncoder,
+    CodecEntry, Estimate, Group, MatrixInfo, ParameterHelp, Parameters, PerTile, Quantizer, Result,
+    Statistics, TensorDecoder, TensorEncoder,
 };
 use fit::Grid;
-use lsb_format::{DType, Tile, bits};
 use std::sync::Arc;
+use tile::{Decoder, Encoder, Layout};
 
 const ID: &str = "rtn";
-const MIN_BITS: u32 = 2;
-const MAX_BITS: u32 = 8;
+pub(super) const MIN_BITS: u32 = 2;
+pub(super) const MAX_BITS: u32 = 8;
 
 /// Integers of `bits` bits per weight, with a scale per group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +61,7 @@ const PARAMETERS: &[ParameterHelp] = &[
     },
 ];
 
-const LADDER: &[&str] = &["bits=2", "bits=3", "bits=4", "bits=5", "bits=6", "bits=7", "bits=8"];
+pub(super) const LADDER: &[&str] = &["bits=2", "bits=3", "bits=4", "bits=5", "bits=6", "bits=7", "bits=8"];
 
 /// dB on Gaussian weights with two to eight bits. A zero point of its own costs a group of 128 columns 0.0625 bits
 /// per weight and is worth 0.66 dB at 4 bits, where more bits would give 0.38: it is the default.
@@ -104,8 +102,8 @@ impl RoundToNearest {
         Ok(out)
     }
 
-    fn grid(&self) -> Grid {
-        Grid { bits: self.bits, symmetric: self.symmetric }
+    pub(super) fn layout(&self) -> Layout {
+        Layout { grid: Grid { bits: self.bits, symmetric: self.symmetric }, group: self.group }
     }
 }
 
@@ -137,81 +135,17 @@ impl Quantizer for RoundToNearest {
 
     fn encoder(&self, matrix: &MatrixInfo, _statistics: &Statistics) -> Result<Box<dyn TensorEncoder>> {
         super::float_only(ID, matrix)?;
-        Ok(Box::new(PerTile::new(Encoder { codec: *self, dtype: matrix.dtype })))
+        Ok(Box::new(PerTile::new(Encoder { layout: self.layout(), dtype: matrix.dtype, search: true })))
     }
 
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
         no_side(side)?;
-        Ok(Box::new(Decoder { codec: *self }))
+        Ok(Box::new(Decoder { layout: self.layout() }))
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {
         let finer = RoundToNearest { bits: self.bits + 1, ..*self };
         (finer.bits <= MAX_BITS).then(|| Arc::new(finer) as Arc<dyn Quantizer>)
-    }
-}
-
-#[derive(Debug)]
-struct Encoder {
-    codec: RoundToNearest,
-    dtype: DType,
-}
-
-impl TileEncoder for Encoder {
-    fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
-        let (exponent, weights) = divided_weights(self.dtype, bytes)?;
-        let cols = tile.cols as usize;
-        let (grid, group) = (self.codec.grid(), self.codec.group.width(cols));
-        let mut integers = vec![0u8; weights.len()];
-        let mut zeros = Vec::with_capacity(self.codec.group.in_tile(tile));
-        out.buffer().extend_from_slice(&exponent.to_le_bytes());
-        for (row, integers) in weights.chunks(cols).zip(integers.chunks_mut(cols)) {
-            for (weights, integers) in row.chunks(group).zip(integers.chunks_mut(group)) {
-                let (scale, zero) = grid.fit(weights);
-                grid.round(weights, scale.to_f32(), zero, integers);
-                out.buffer().extend_from_slice(&scale.to_le_bytes());
-                zeros.push(zero);
-            }
-        }
-        if !self.codec.symmetric {
-            out.buffer().extend_from_slice(&zeros);
-        }
-        bits::pack(&integers, self.codec.bits, out.buffer());
-        out.end_part();
-        Ok(())
-    }
-}
-
-/// The specification of the format.
-#[derive(Debug)]
-struct Decoder {
-    codec: RoundToNearest,
-}
-
-impl TensorDecoder for Decoder {
-    fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
-        let n_groups = self.codec.group.in_tile(tile);
-        let mut payload = Payload::new(only_part(parts)?);
-        let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
-        let scales = read_halves("scale", payload.take("scales", 2 * n_groups)?, false)?;
-        let zeros = payload.take("zero points", if self.codec.symmetric { 0 } else { n_groups })?;
-        let mut integers = vec![0; out.len()];
-        bits::unpack_bytes(payload.rest(), self.codec.bits, &mut integers)?;
-        let grid = self.codec.grid();
-        let (cols, group) = (tile.cols as usize, self.codec.group.width(tile.cols as usize));
-        let mut number = 0;
-        for (row, integers) in out.chunks_mut(cols.max(1)).zip(integers.chunks(cols.max(1))) {
-            for (weights, integers) in row.chunks_mut(group).zip(integers.chunks(group)) {
-                let Some(&scale) = scales.get(number) else { break };
-                let zero = grid.zero_point(zeros.get(number).copied().unwrap_or(0));
-                for (w, &q) in weights.iter_mut().zip(integers) {
-                    *w = scale * (f32::from(q) - zero);
-                }
-                number += 1;
-            }
-        }
-        exponent.multiply_all(out);
-        Ok(())
     }
 }

@@ -3,22 +3,9 @@
 use super::feedback::{FeedbackOptions, Plan};
 use super::*;
 use crate::calibrate::{Calibration, ColumnOrder, DenseMoments, InputFactor, UpperFactor};
+use crate::codec::feedback::layers::{gaussian, layer, output_error};
 use crate::{EncodedTile, Registry, RowSample, Span, Surveyor};
 use lsb_format::DType;
-
-/// Seeded Gaussian weights.
-fn gaussian(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64 + 1.0 / (1u64 << 54) as f64
-    };
-    let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-    (0..count).map(|_| normal() as f32).collect()
-}
 
 fn codec(text: &str) -> Trellis {
     let (_, parameters) = Registry::standard().parse_parts(&format!("trellis:{text}")).unwrap();
@@ -123,39 +110,6 @@ fn classes_and_escapes_pay_where_rows_and_columns_differ() {
             assert!((w - b).abs() <= 1e-4 * w.abs() + 1.0, "{w} became {b}");
         }
     }
-}
-
-/// Second moments of related inputs of very different sizes, and weights.
-fn layer(rows: usize, cols: usize) -> (Vec<f32>, Vec<f32>) {
-    let samples = 3 * cols;
-    let noise = gaussian(11, samples * (cols + 1));
-    let mut h = vec![0.0f64; cols * cols];
-    for x in noise.chunks(cols + 1) {
-        let x: Vec<f64> = (0..cols)
-            .map(|i| f64::from(x[i] + 0.7 * x[cols]) * f64::from(0.3 + (i * 7 % 5) as f32))
-            .collect();
-        for i in 0..cols {
-            for j in 0..cols {
-                h[i * cols + j] += x[i] * x[j] / samples as f64;
-            }
-        }
-    }
-    (h.iter().map(|&x| x as f32).collect(), gaussian(12, rows * cols))
-}
-
-/// `tr((W - Q) H (W - Q)^T)` with damping on the diagonal of `H`.
-fn output_error(weights: &[f32], back: &[f32], h: &[f32], damping: f64) -> f64 {
-    let n = h.len().isqrt();
-    let mean = (0..n).map(|i| f64::from(h[i * n + i])).sum::<f64>() / n as f64;
-    let mut total = 0.0;
-    for (w, q) in weights.chunks(n).zip(back.chunks(n)) {
-        let e: Vec<f64> = w.iter().zip(q).map(|(w, q)| f64::from(*w) - f64::from(*q)).collect();
-        for (i, row) in h.chunks(n).enumerate() {
-            let sum: f64 = row.iter().zip(&e).map(|(h, e)| f64::from(*h) * e).sum();
-            total += e[i] * (sum + damping * mean * e[i]);
-        }
-    }
-    total
 }
 
 /// A matrix quantized with feedback.

@@ -21,7 +21,7 @@ impl TensorEncoder for FeedbackEncoder {
         let plan = &self.plan;
         let across = plan.tiling.across().max(1);
         let tiles = span.tiles();
-        if tiles.start % across != 0 || out.len() as u64 % across != 0 {
+        if !tiles.start.is_multiple_of(across) || !(out.len() as u64).is_multiple_of(across) {
             return Err(Error::Payload(lsb_format::Error::argument("a span of half a band")));
         }
         let cols = plan.matrix.cols as usize;

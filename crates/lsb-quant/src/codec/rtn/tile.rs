@@ -1,0 +1,101 @@
+//! Encoding and decoding one tile of integers. The decoder is the specification of the format.
+
+use super::fit::Grid;
+use crate::codec::divided::divided_weights;
+use crate::codec::payload::Payload;
+use crate::codec::raw::only_part;
+use crate::scale::{TileExponent, read_halves};
+use crate::{EncodedTile, Group, Result, TensorDecoder, TileEncoder};
+use half::f16;
+use lsb_format::{DType, Tile, bits};
+
+/// How a tile of integers is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::codec) struct Layout {
+    pub(in crate::codec) grid: Grid,
+    pub(in crate::codec) group: Group,
+}
+
+impl Layout {
+    /// Appends a tile: scale and zero point of each group, row by row, and the integer of each weight.
+    pub(in crate::codec) fn write(
+        &self,
+        exponent: TileExponent,
+        groups: &[(f16, u8)],
+        integers: &[u8],
+        out: &mut EncodedTile,
+    ) {
+        out.buffer().extend_from_slice(&exponent.to_le_bytes());
+        for (scale, _) in groups {
+            out.buffer().extend_from_slice(&scale.to_le_bytes());
+        }
+        if !self.grid.symmetric {
+            out.buffer().extend(groups.iter().map(|&(_, zero)| zero));
+        }
+        bits::pack(integers, self.grid.bits, out.buffer());
+        out.end_part();
+    }
+}
+
+/// Rounds every weight to the nearest level.
+#[derive(Debug)]
+pub(in crate::codec) struct Encoder {
+    pub(in crate::codec) layout: Layout,
+    pub(in crate::codec) dtype: DType,
+    /// Search the range of least squared error, instead of spanning all weights.
+    pub(in crate::codec) search: bool,
+}
+
+impl TileEncoder for Encoder {
+    fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
+        let (exponent, weights) = divided_weights(self.dtype, bytes)?;
+        let cols = tile.cols as usize;
+        let (grid, group) = (self.layout.grid, self.layout.group.width(cols));
+        let mut integers = vec![0u8; weights.len()];
+        let mut groups = Vec::with_capacity(self.layout.group.in_tile(tile));
+        let alike = vec![1.0; group];
+        for (row, integers) in weights.chunks(cols).zip(integers.chunks_mut(cols)) {
+            for (weights, integers) in row.chunks(group).zip(integers.chunks_mut(group)) {
+                let fitted =
+                    if self.search { grid.fit(weights, &alike[..weights.len()]) } else { grid.span(weights) };
+                grid.round(weights, fitted.0.to_f32(), fitted.1, integers);
+                groups.push(fitted);
+            }
+        }
+        self.layout.write(exponent, &groups, &integers, out);
+        Ok(())
+    }
+}
+
+/// The specification of the format.
+#[derive(Debug)]
+pub(in crate::codec) struct Decoder {
+    pub(in crate::codec) layout: Layout,
+}
+
+impl TensorDecoder for Decoder {
+    fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
+        let Layout { grid, group } = self.layout;
+        let n_groups = group.in_tile(tile);
+        let mut payload = Payload::new(only_part(parts)?);
+        let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
+        let scales = read_halves("scale", payload.take("scales", 2 * n_groups)?, false)?;
+        let zeros = payload.take("zero points", if grid.symmetric { 0 } else { n_groups })?;
+        let mut integers = vec![0; out.len()];
+        bits::unpack_bytes(payload.rest(), grid.bits, &mut integers)?;
+        let (cols, group) = (tile.cols as usize, group.width(tile.cols as usize));
+        let mut number = 0;
+        for (row, integers) in out.chunks_mut(cols.max(1)).zip(integers.chunks(cols.max(1))) {
+            for (weights, integers) in row.chunks_mut(group).zip(integers.chunks(group)) {
+                let Some(&scale) = scales.get(number) else { break };
+                let zero = grid.zero_point(zeros.get(number).copied().unwrap_or(0));
+                for (w, &q) in weights.iter_mut().zip(integers) {
+                    *w = scale * (f32::from(q) - zero);
+                }
+                number += 1;
+            }
+        }
+        exponent.multiply_all(out);
+        Ok(())
+    }
+}
