@@ -15,6 +15,7 @@ pub(crate) mod plan;
 pub(crate) mod recipe;
 pub(crate) mod run;
 pub(crate) mod running;
+mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;

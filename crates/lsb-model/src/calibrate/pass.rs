@@ -194,6 +194,14 @@ impl PassCalibrator {
     /// Brings the following pass to the block of `tensor` and returns what it is fed with there.
     fn inputs(&mut self, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
         self.check_interrupt()?;
+        if self.spec.embedding.tokens == tensor {
+            // Only an embedding that is the head too is a map. The pass begins behind it, with what it was made of.
+            let tied = self.spec.head.as_ref().is_some_and(|h| h.map.tensor == tensor);
+            if self.head.is_none() && tied {
+                self.survey_all(&mut |_, _| Ok(()))?;
+            }
+            return Ok(self.head.clone().filter(|_| tied));
+        }
         if self.follower.is_none() {
             let model = self.runner()?;
             for (name, weights) in self.waiting.drain(..) {
@@ -217,19 +225,6 @@ impl PassCalibrator {
     fn follow(&mut self, f: &mut Follower, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
         let spec = f.model.spec();
         let head = spec.head.as_ref().filter(|h| h.map.tensor == tensor);
-        let embedding = spec.embedding.tokens == tensor;
-        if embedding {
-            // Only an embedding that is the head too is a map.
-            let inputs = match (&self.head, head) {
-                (None, Some(_)) => {
-                    self.survey_all(&mut |_, _| Ok(()))?;
-                    self.head.clone()
-                }
-                (known, Some(_)) => known.clone(),
-                (_, None) => None,
-            };
-            return Ok(inputs);
-        }
         let block = match (f.block_of.get(tensor), head) {
             (Some(&block), _) => block,
             (None, Some(_)) => spec.blocks.len(),

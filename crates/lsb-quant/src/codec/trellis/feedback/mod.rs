@@ -47,7 +47,7 @@ pub struct FeedbackOptions {
 
 impl Default for FeedbackOptions {
     fn default() -> Self {
-        FeedbackOptions { tau: 0.1, row_steps: None, col_resolution: 3, row_resolution: 2, passes: 1 }
+        FeedbackOptions { tau: 0.1, row_steps: None, col_resolution: 3, row_resolution: 2, passes: 2 }
     }
 }
 
