@@ -6,7 +6,7 @@ use crate::tap::Tap;
 use crate::{Error, Result};
 use candle_core::{Tensor, TensorId};
 use lsb_stream::{ActivationStore, Budget};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,11 +28,13 @@ impl Place {
     }
 }
 
-/// Sees the inputs of all maps of a block.
+/// Sees the inputs of maps of a block.
 pub(super) struct Gather<'a> {
     place: &'a Place,
     /// Whether sums of products are kept rather than inputs.
     in_memory: bool,
+    /// Tensors whose inputs are gathered.
+    wanted: HashSet<String>,
     groups: Vec<Group>,
     /// The group of each tensor.
     of: HashMap<String, usize>,
@@ -58,7 +60,8 @@ impl<'a> Gather<'a> {
         let widest = maps.iter().map(|m| 4 * (m.inputs * m.inputs) as u64).max().unwrap_or(0);
         let free = place.budget.limit() - place.budget.used();
         let in_memory = bytes + 2 * widest < free / 2;
-        Gather { place, in_memory, groups: Vec::new(), of: HashMap::new(), last: None }
+        let wanted = maps.iter().map(|m| m.tensor.clone()).collect();
+        Gather { place, in_memory, wanted, groups: Vec::new(), of: HashMap::new(), last: None }
     }
 
     /// What was seen of every map, by tensor.
@@ -112,7 +115,7 @@ impl<'a> Gather<'a> {
 
 impl Tap for Gather<'_> {
     fn linear(&mut self, _: usize, map: &MapSpec, x: &Tensor, _: &Tensor) -> Result<()> {
-        self.input(map, x)
+        if self.wanted.contains(&map.tensor) { self.input(map, x) } else { Ok(()) }
     }
 }
 

@@ -154,12 +154,14 @@ fn tensor(tokens: usize, width: usize, seed: usize) -> Tensor {
 
 fn moments(budget: u64) -> Arc<InputMoments> {
     let (place, map) = (place(budget), map("w", 48));
-    let mut gather = Gather::new(&place, &[&map]);
+    let shared = self::map("v", 48);
+    let mut gather = Gather::new(&place, &[&map, &shared]);
     for (i, tokens) in [40, 24].into_iter().enumerate() {
         let x = tensor(tokens, 48, i);
         gather.linear(0, &map, &x, &x).unwrap();
         // A map that shares the input adds nothing.
-        gather.linear(0, &self::map("v", 48), &x, &x).unwrap();
+        gather.linear(0, &shared, &x, &x).unwrap();
+        gather.linear(0, &self::map("u", 48), &x, &x).unwrap();
     }
     let mut seen = gather.finish();
     let (w, v) = (seen.remove("w").unwrap(), seen.remove("v").unwrap());

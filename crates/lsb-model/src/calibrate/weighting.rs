@@ -33,6 +33,8 @@ pub(super) struct Weighting {
     sensitivity: Sensitivity,
     /// Geometric mean over tensors of their mean relative sensitivity.
     middle: f64,
+    /// Width of the residual stream.
+    hidden: usize,
 }
 
 /// Exponent of relative sensitivity among the outputs of one map.
@@ -48,9 +50,12 @@ const AMONG_ROWS: f64 = 0.7;
 const ROW_DAMPING: f64 = 0.02;
 /// What errors of a vocabulary's rows cost against those of other maps.
 const ROWS: f64 = 0.5;
+/// The same of an embedding that is no head, whose errors count in units of its rows' size, and its exponent.
+const EMBEDDING: f64 = 0.5;
+const AMONG_USES: f64 = 0.3;
 
 impl Weighting {
-    pub(super) fn new(sensitivity: Sensitivity) -> Self {
+    pub(super) fn new(sensitivity: Sensitivity, hidden: usize) -> Self {
         let (mut sum, mut count) = (0.0, 0.0);
         let mut names: Vec<&String> = sensitivity.outputs.keys().collect();
         names.sort();
@@ -61,7 +66,7 @@ impl Weighting {
             }
         }
         let middle = if count > 0.0 { f64::exp(sum / count) } else { 1.0 };
-        Weighting { sensitivity, middle }
+        Weighting { sensitivity, middle, hidden }
     }
 
     /// The costs of a map's outputs; `None` where no gradient was seen.
@@ -95,12 +100,19 @@ impl Weighting {
         let Some(head) = head else {
             let total = s.tokens.max(1) as f64;
             let shares: Vec<f64> = s.counts.iter().map(|&c| c as f64 / total).collect();
-            let moments = DenseMoments::new(s.embedding.clone(), n);
-            return Ok(Calibration { inputs: Arc::new(moments), outputs: Some(smoothed(&shares)) });
+            let moments = if n > 0 { s.embedding.clone() } else { identity(self.hidden) };
+            // By the letter of the second order a row that is rarely used bears errors as large as itself. It does not.
+            let all = mean(&shares).max(1e-30);
+            let cost = |f: &f64| self.middle * EMBEDDING * damped(f / all, ROW_DAMPING).powf(AMONG_USES);
+            return Ok(Calibration {
+                inputs: Arc::new(DenseMoments::new(moments, self.hidden)),
+                outputs: Some(shares.iter().map(cost).collect()),
+                relative: true,
+            });
         };
         let rows = s.outputs.get(tensor).map_or(0.0, |rows| rows.iter().sum::<f64>());
         if n == 0 || n != head.diagonal().len() || rows <= 0.0 {
-            return Ok(Calibration { inputs: head, outputs: self.head(tensor) });
+            return Ok(Calibration { inputs: head, outputs: self.head(tensor), relative: false });
         }
         // Rows are used about as often as they are predicted, so that one weight serves for both.
         let all: Vec<usize> = (0..n).collect();
@@ -108,8 +120,18 @@ impl Weighting {
         for (h, g) in moments.iter_mut().zip(&s.embedding) {
             *h += (f64::from(*g) / rows) as f32;
         }
-        Ok(Calibration { inputs: Arc::new(DenseMoments::new(moments, n)), outputs: self.head(tensor) })
+        Ok(Calibration {
+            inputs: Arc::new(DenseMoments::new(moments, n)),
+            outputs: self.head(tensor),
+            relative: false,
+        })
     }
+}
+
+fn identity(n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n * n];
+    out.iter_mut().step_by(n + 1).for_each(|d| *d = 1.0);
+    out
 }
 
 /// Weights of rows of a vocabulary: a text shows too few of the rare ones.
