@@ -46,7 +46,7 @@ struct Follower {
 }
 
 /// Percent of the calibration's budget for the pass; the rest is for moments and factors.
-const PASS_SHARE: u64 = 45;
+const PASS_SHARE: u64 = 58;
 
 impl PassCalibrator {
     pub(super) fn new(
@@ -83,8 +83,10 @@ impl PassCalibrator {
 
     fn runner(&self) -> Result<Arc<ModelRunner>> {
         // Weights change while the pass goes on: nothing is read ahead.
-        let options = RunOptions { prefetch: false, ..RunOptions::default() };
         let budget = Budget::new(self.budget.limit() / 100 * PASS_SHARE);
+        // Weights are used a band at a time.
+        let activation_bytes = Some(budget.limit() / 4 * 3);
+        let options = RunOptions { prefetch: false, activation_bytes, ..RunOptions::default() };
         Ok(Arc::new(ModelRunner::new(Arc::clone(&self.source), self.config.clone(), &budget, &options)?))
     }
 

@@ -10,7 +10,8 @@ const TOKENS: usize = 32768;
 /// The first windows of the calibration, cut to a length at which a block's intermediate values fit into `bytes`, and
 /// that length.
 pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Vec<u32>>, usize) {
-    let widest = spec.every_map().map(|m| m.inputs.max(m.outputs)).max().unwrap_or(0).min(8 * spec.hidden);
+    let parts = spec.blocks.iter().flat_map(|b| &b.branches).flat_map(|b| b.part.every_map());
+    let widest = parts.map(|m| m.inputs.max(m.outputs)).max().unwrap_or(0);
     let heads = spec.attentions().map(|a| a.heads).max().unwrap_or(0);
     // Values and gradients of a feed-forward block, or those of attention, with its scores.
     let needed = |n: usize| 4 * (12 * n * widest + 6 * n * n * heads) as u64;
