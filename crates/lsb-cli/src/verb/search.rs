@@ -32,6 +32,7 @@ pub(super) fn run(
     let budget = Budget::for_process(config.target_ram_mb);
     let options = RunOptions { activation_bytes: Some(budget.limit() / 4), ..RunOptions::default() };
     let package = trial(config, model);
+    let interrupt = super::interrupt_flag()?;
     let found = smallest_rate(percent / 100.0, &mut |bpw| -> Result<f64, Failure> {
         let mut trial = config.clone();
         trial.target = Some(Target::Bpw(bpw));
@@ -41,7 +42,7 @@ pub(super) fn run(
         calibrated(trial, true)?
             .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
             .with_check(Arc::new(ConfigCheck))
-            .with_interrupt(super::interrupt_flag()?)
+            .with_interrupt(Arc::clone(&interrupt))
             .compress_model(model, None)?;
         let open = |path: &Path| ModelRunner::open(path, &Registry::standard(), &budget, &options);
         let (original, package) = (open(model)?, open(&package)?);

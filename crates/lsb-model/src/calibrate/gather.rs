@@ -22,9 +22,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Inputs whose moments (4 bytes) are copied into the matrix that is factored (8), beside finished factors (4).
-    pub(super) fn block_limit(&self) -> usize {
-        (self.factor_bytes / 16).isqrt().max(32) as usize
+    /// Inputs of a block, of `n` in all: a block's moments are 4 bytes per entry and the matrix that is factored 8, beside
+    /// the factors of all blocks, 4.
+    pub(super) fn block_limit(&self, n: usize) -> usize {
+        let (n, bytes) = (n as f64, self.factor_bytes as f64);
+        let limit = ((16.0 * n * n + 48.0 * bytes).sqrt() - 4.0 * n) / 24.0;
+        limit.max(32.0) as usize
     }
 }
 
@@ -66,7 +69,6 @@ impl<'a> Gather<'a> {
 
     /// What was seen of every map, by tensor.
     pub(super) fn finish(self) -> HashMap<String, Arc<InputMoments>> {
-        let limit = self.place.block_limit();
         let groups: Vec<Arc<InputMoments>> = self
             .groups
             .into_iter()
@@ -75,6 +77,7 @@ impl<'a> Gather<'a> {
                     Kept::Inputs { store, .. } => Kept::Inputs { store, chunks: g.filled },
                     sums => sums,
                 };
+                let limit = self.place.block_limit(g.inputs);
                 Arc::new(InputMoments::new(g.tokens, &g.squares, kept, limit))
             })
             .collect();

@@ -72,7 +72,9 @@ pub fn smallest_rate<E>(
             }
             _ => {
                 let excess = log(step) - limit.ln() + 0.02;
-                (step.bpw + (excess / 1.3).clamp(-1.5, 1.5)).clamp(RANGE.0, RANGE.1)
+                // Ever longer steps, as long as all lie on one side.
+                let far = (steps.len() as f64 * excess / 1.3).clamp(-2.0, 2.0);
+                (step.bpw + far).clamp(RANGE.0, RANGE.1)
             }
         };
     }

@@ -143,7 +143,7 @@ fn quantize(
     for first in (0..tiling.len()).step_by(tiling.across() as usize) {
         let (row, rows) = (tiling.tile(first).row as usize, tiling.tile(first).rows as usize);
         let cols = matrix.cols as usize;
-        let band = plan.quantize(row, &weights[row * cols..(row + rows) * cols]).unwrap();
+        let band = plan.quantize(row, weights[row * cols..(row + rows) * cols].to_vec()).unwrap();
         out.loss += band.loss;
         out.back.extend(plan.dequantize(row, &band));
         for i in first..first + tiling.across() {
