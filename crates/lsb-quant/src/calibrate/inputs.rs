@@ -42,7 +42,7 @@ impl InputFactor {
     }
 
     /// Factors `moments` with columns in `order`, in blocks of equal size, as few as their memory allows. `damping` as
-    /// for [`UpperFactor::new`].
+    /// for [`UpperFactor::new`]. Where all inputs were zero it is the identity.
     ///
     /// # Errors
     /// As [`UpperFactor::new`], and where moments cannot be had.
@@ -63,6 +63,11 @@ impl InputFactor {
         };
         // A block of faint inputs is damped as the whole is.
         let mean = diagonal.iter().map(|&d| f64::from(d)).sum::<f64>() / n.max(1) as f64;
+        if mean == 0.0 {
+            // Inputs that were zero throughout tell nothing: each is taken to count the same.
+            let identity = Self::identity(n);
+            return Ok(InputFactor { report: FactorReport { dead: n, ..identity.report }, ..identity });
+        }
         for (i, columns) in out.order.chunks(size).enumerate() {
             let (factor, report) =
                 UpperFactor::with_mean(moments.block(columns)?, columns.len(), damping, mean)?;

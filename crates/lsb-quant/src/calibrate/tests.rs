@@ -89,3 +89,10 @@ fn what_is_not_a_matrix_of_moments_is_refused() {
     assert!(refused(&[1.0, 1e20, 1e20, 1.0]).contains("not those of any inputs"));
     assert!(UpperFactor::new(&[], 0, 0.01).unwrap().0.is_empty());
 }
+
+#[test]
+fn inputs_that_were_all_zero_count_the_same() {
+    let factor = InputFactor::new(&DenseMoments::new(vec![0.0; 9], 3), 0.01, ColumnOrder::Falling).unwrap();
+    assert_eq!((factor.report().dead, factor.blocks().count()), (3, 3));
+    assert!((0..3).all(|i| factor.diagonal(i) == 1.0));
+}
