@@ -78,6 +78,7 @@ impl InputMoments {
 
 /// Adds `x^T x` of inputs `x`, [tokens, n], to `sums`.
 pub(super) fn add_products(x: &Tensor, sums: &mut [f32]) -> Result<()> {
+    let _phase = tracing::debug_span!("moments").entered();
     let products = x
         .t()
         .and_then(|t| t.contiguous())

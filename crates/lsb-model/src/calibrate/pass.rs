@@ -185,6 +185,7 @@ impl PassCalibrator {
         if self.weighting.is_some() {
             return Ok(());
         }
+        let _phase = tracing::debug_span!("gradients").entered();
         let model = self.runner()?;
         let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
         let (windows, length) = weighting::windows(&self.windows, model.spec(), bytes);

@@ -222,7 +222,12 @@ impl ModelRunner {
     /// Rotary tables for sequences of up to `positions` tokens, and the memory they take.
     fn rotary(&self, positions: usize) -> Result<(Vec<Rotary>, Reservation)> {
         let memory = self.reserve(self.rotary_bytes(positions), "tables of rotary embeddings")?;
-        let tables = self.spec.rotaries().into_iter().map(|spec| Rotary::new(spec, positions)).collect::<Result<_>>()?;
+        let tables = self
+            .spec
+            .rotaries()
+            .into_iter()
+            .map(|spec| Rotary::new(spec, positions))
+            .collect::<Result<_>>()?;
         Ok((tables, memory))
     }
     fn rotary_bytes(&self, positions: usize) -> u64 {

@@ -47,6 +47,7 @@ impl InputFactor {
     /// # Errors
     /// As [`UpperFactor::new`], and where moments cannot be had.
     pub fn new(moments: &dyn Moments, damping: f64, order: ColumnOrder) -> Result<Self> {
+        let _phase = tracing::debug_span!("factorization").entered();
         let diagonal = moments.diagonal();
         let n = diagonal.len();
         let mut columns: Vec<usize> = (0..n).collect();

@@ -384,6 +384,7 @@ impl LoopCompressor {
         let stored = if controlled { &*job.assignment.quantizer } else { &*quantizer };
         let mut report = job.report(stored, &encoded, notes);
         report.tau = tau.filter(|_| controlled);
+        report.output_cost = calibration.as_ref().and_then(|c| c.outputs.as_deref()).and_then(geometric_mean);
         output.finish_tensor(encoded.side, digest, stored, report)
     }
 
@@ -401,6 +402,13 @@ impl LoopCompressor {
             None
         }
     }
+}
+
+/// Of positive values; `None` of none.
+fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let logs: f64 = values.iter().filter(|x| **x > 0.0).map(|x| x.ln()).sum();
+    let count = values.iter().filter(|x| **x > 0.0).count();
+    (count > 0).then(|| (logs / count as f64).exp())
 }
 
 /// What a tensor is first encoded with.

@@ -428,6 +428,8 @@ impl Job {
             distortion: encoded.distortion,
             same_as: None,
             tau: None,
+            output_cost: None,
+            account: encoded.account,
             notes,
         }
     }
