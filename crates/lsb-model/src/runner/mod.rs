@@ -9,7 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{GradientTap, Objective, Piece, backward};
+pub use backward::{GradientTap, MapGradient, Objective, Piece, backward};
 pub use batch::Batch;
 use batch::Handle;
 pub use head::{Head, HeadTile};
@@ -151,6 +151,16 @@ impl ModelRunner {
     /// small.
     pub fn batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
         Batch::new(Handle::Borrowed(self), windows, None)
+    }
+
+    /// The same with every window in one chunk, in which short ones may lie together. Memory for intermediate values is
+    /// reserved for the longest window.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::batch`].
+    pub(crate) fn whole_batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
+        let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+        Batch::new(Handle::Borrowed(self), windows, Some(longest.max(1)))
     }
 
     /// The same, for whoever keeps the batch beside other things.
