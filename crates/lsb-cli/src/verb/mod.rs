@@ -18,6 +18,7 @@ pub(crate) mod running;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+pub(crate) mod tune;
 pub(crate) mod validate;
 pub(crate) mod value;
 pub(crate) mod verify;
