@@ -134,7 +134,10 @@ fn rules_and_recipes_decide_the_same_with_flags_and_from_a_file() {
 #[test]
 fn plan_foretells_the_size_and_names_conflicts() {
     let place = Place::new();
-    let plan = json(&run(&["plan", &place.model, "--json", "--ratio", "5.63", "--min-snr", "40"], 0));
+    let plan = json(&run(
+        &["plan", &place.model, "--json", "--calib", "none", "--ratio", "5.63", "--min-snr", "40"],
+        0,
+    ));
     numbers(
         &plan,
         &["predicted_bytes", "predicted_ram_bytes", "ram_limit_bytes", "source_bytes", "bpw", "ratio"],
@@ -142,7 +145,7 @@ fn plan_foretells_the_size_and_names_conflicts() {
     let conflicts = plan["conflicts"].as_array().unwrap();
     let impossible = conflicts.iter().find(|c| c["kind"] == "impossible").unwrap();
     assert_eq!(impossible["targets"], serde_json::json!(["weight_snr_db >= 40", "ratio >= 5.63"]));
-    let report = place.compress("out", &["--ratio", "5.63"]);
+    let report = place.compress("out", &["--ratio", "5.63", "--calib", "none"]);
     let (made, foretold) =
         (report["package_bytes"].as_f64().unwrap(), plan["predicted_bytes"].as_f64().unwrap());
     assert!((made / foretold - 1.0).abs() < 0.03, "{made} bytes instead of {foretold}");

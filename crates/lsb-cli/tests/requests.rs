@@ -58,13 +58,13 @@ fn plans_predict_the_size_within_two_percent() {
 
 #[test]
 fn plans_name_targets_that_cannot_hold_together() {
-    let args = ["plan", &model(), "--ratio", "5.63", "--min-snr", "40"];
+    let args = ["plan", &model(), "--calib", "none", "--ratio", "5.63", "--min-snr", "40"];
     let plan = json(&args, 0);
     let conflicts = plan["conflicts"].as_array().unwrap();
     assert!(conflicts.iter().any(|c| c["explanation"].as_str().unwrap().contains("6.64")), "{conflicts:?}");
     let said = text(&args, 0);
     assert!(said.contains("cannot hold together") && said.contains("6.64"), "{said}");
-    let fine = json(&["plan", &model(), "--ratio", "3", "--min-snr", "10"], 0);
+    let fine = json(&["plan", &model(), "--calib", "none", "--ratio", "3", "--min-snr", "10"], 0);
     assert!(fine["conflicts"].as_array().unwrap().is_empty(), "{}", fine["conflicts"]);
 }
 
@@ -83,11 +83,12 @@ fn sizes_asked_for_are_met_from_below() {
     ];
     for (i, (flag, value, bytes)) in targets.into_iter().enumerate() {
         let out = place.path(&i.to_string());
-        run(&["compress", &model(), "-o", out.to_str().unwrap(), flag, value], 0);
+        run(&["compress", &model(), "-o", out.to_str().unwrap(), "--calib", "none", flag, value], 0);
         let share = package_size(&out) as f64 / bytes;
         assert!((0.97..=1.0).contains(&share), "{flag} {value}: {share:.4} of the target");
     }
-    let message = complaint(&["compress", &model(), "-o", &place.text("x"), "--ratio", "300"], 2);
+    let message =
+        complaint(&["compress", &model(), "-o", &place.text("x"), "--calib", "none", "--ratio", "300"], 2);
     assert!(message.contains("cannot be reached") && message.contains("smallest"), "{message}");
     assert!(!place.path("x").exists());
 }
@@ -142,8 +143,21 @@ fn recipes_are_read_and_flags_win() {
     }
     // What a plan writes down makes the same plan again.
     let written = place.text("written.toml");
-    let first =
-        json(&["plan", &model(), "--ratio", "5", "--rule", "norm=lossless", "--emit-recipe", &written], 0);
+    let first = json(
+        &[
+            "plan",
+            &model(),
+            "--ratio",
+            "5",
+            "--calib",
+            "none",
+            "--rule",
+            "norm=lossless",
+            "--emit-recipe",
+            &written,
+        ],
+        0,
+    );
     assert_eq!(first, json(&["plan", &model(), "--config", &written], 0));
 }
 

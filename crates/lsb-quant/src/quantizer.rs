@@ -67,6 +67,13 @@ pub trait Quantizer: Debug + Send + Sync {
         Ok(Tiling::standard(matrix.rows, matrix.cols)?)
     }
 
+    /// Bytes that encoding the matrix takes beside 16 bytes for each weight of a tile on every thread, where its map is
+    /// calibrated.
+    fn calibrated_bytes(&self, matrix: &MatrixInfo) -> u64 {
+        let _ = matrix;
+        0
+    }
+
     /// Statistics of the whole tensor that must be gathered before encoding starts.
     fn needs(&self) -> Needs {
         Needs::default()

@@ -61,6 +61,7 @@ pub struct LayerReport {
 #[non_exhaustive]
 pub struct CompressReport {
     /// How maps were calibrated; empty where they were not.
+    #[serde(default)]
     pub calibration: Vec<String>,
     /// Directory of the package.
     pub package: std::path::PathBuf,

@@ -61,7 +61,7 @@ fn tensor_json(t: &TensorReport) -> Value {
         "name": t.name, "layer": t.layer, "codec": t.codec, "parameters": t.parameters,
         "shape": t.shape, "dtype": t.dtype, "weights": t.weights,
         "source_bytes": t.source_bytes, "bytes": t.bytes, "bpw": bpw(t.bytes, t.weights),
-        "same_as": t.same_as, "notes": t.notes,
+        "same_as": t.same_as, "tau": t.tau, "notes": t.notes,
     });
     with_figures(object, tensor_error(t))
 }
@@ -86,6 +86,7 @@ pub(crate) fn json(report: &CompressReport, verdict: &Verdict) -> Value {
         "budget_bytes": report.budget_bytes, "budget_peak_bytes": report.budget_peak_bytes,
         "bytes_read": report.bytes_read, "resumed_tensors": report.resumed_tensors,
         "already_done": report.already_done, "warnings": report.warnings,
+        "calibration": report.calibration, "search": serde_json::Value::Null,
         "passed": verdict.passed, "checks": verdict.checks,
         "lossy": figures.as_ref().and_then(|f| f.lossy),
         "layers": report.layers.iter().map(|l| layer_json(report, l)).collect::<Vec<_>>(),
@@ -123,6 +124,9 @@ pub(crate) fn text(report: &CompressReport, verdict: &Verdict, ram_limit: u64, f
         for note in &t.notes {
             out += &format!("  {}: {note}\n", escape(&t.name));
         }
+    }
+    for note in &report.calibration {
+        out += &format!("{note}\n");
     }
     out += &totals(report, ram_limit);
     let judged = figures::verdict(verdict);

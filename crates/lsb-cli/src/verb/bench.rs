@@ -1,5 +1,6 @@
 //! `lsb bench`
 
+use super::options::Calibration;
 use super::text::Cut;
 use super::value::ram_mb;
 use crate::Common;
@@ -9,6 +10,7 @@ use crate::render::progress::{Progress, Unit};
 use crate::render::table::Table;
 use crate::render::{print, print_json};
 use lsb_model::Tokenizer;
+use lsb_stream::CompressConfig;
 use lsb_validate::benchmark::{csv, markdown};
 use lsb_validate::{BenchmarkReport, CompressionBenchmark, Metric};
 use serde_json::json;
@@ -47,6 +49,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     cut: Cut,
 
+    #[command(flatten)]
+    calibration: Calibration,
+
     /// How the table is printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -77,11 +82,14 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let tokenizer = Tokenizer::open(&args.model)?;
     let protocol = args.cut.protocol(&tokenizer, context.and_then(|n| usize::try_from(n).ok()))?;
     drop(tokenizer);
+    let mut config = CompressConfig::default();
+    args.calibration.lay_over(&mut config);
     let mut benchmark = CompressionBenchmark::new(&args.model, &args.text)
         .methods(args.methods.iter().map(|m| m.replace(';', ",")))
         .metrics(args.metrics.iter().copied())
         .protocol(protocol)
         .target_ram_mb(args.target_ram_mb)
+        .calibration(config)
         .keep(args.keep);
     if let Some(work) = &args.work {
         benchmark = benchmark.work(work);

@@ -75,15 +75,30 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         max_relative_error_percent: request.quality_asked.then_some(config.quality_threshold),
         ..QualityTargets::none()
     });
+    let mut config = config;
+    let mut found = None;
+    if let Some(percent) = request.max_loss {
+        let search = super::search::run(&args.model, &config, percent, common)?;
+        let Some(bpw) = search.bpw else {
+            return Err(super::search::out_of_reach(&search, percent));
+        };
+        config.target = Some(lsb_stream::Target::Bpw(bpw));
+        found = Some(search);
+    }
+    let config = config;
     let _parents = config.output.as_deref().map(Parents::of).transpose()?;
-    let report = calibrated(config)?
+    let report = calibrated(config, found.is_some())?
         .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
         .with_check(Arc::new(lsb_model::ConfigCheck))
         .with_interrupt(super::interrupt_flag()?)
         .compress_model(&args.model, args.max_layers)?;
     let verdict = judge(&targets, &report);
     if common.json {
-        print_json(&compress::json(&report, &verdict))?;
+        let mut json = compress::json(&report, &verdict);
+        if let (Some(found), Some(json)) = (&found, json.as_object_mut()) {
+            json.insert("search".into(), serde_json::json!(found));
+        }
+        print_json(&json)?;
     } else {
         print(&compress::text(&report, &verdict, ram_limit, args.full))?;
     }
@@ -91,8 +106,13 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
 }
 
 /// A compressor that runs the model on the calibration text the options name.
-pub(super) fn calibrated(config: CompressConfig) -> Result<LoopCompressor, Failure> {
-    let calibration = TextCalibration::from_config(&config)?;
+///
+/// With `held_out`, without the part of the text that a search judges on.
+pub(super) fn calibrated(config: CompressConfig, held_out: bool) -> Result<LoopCompressor, Failure> {
+    let mut calibration = TextCalibration::from_config(&config)?;
+    if let Some(calibration) = calibration.as_mut().filter(|_| held_out) {
+        calibration.split_held_out();
+    }
     let compressor = LoopCompressor::new(config);
     Ok(match calibration {
         Some(calibration) => compressor.with_calibration(Arc::new(calibration)),

@@ -15,6 +15,7 @@ pub(crate) mod plan;
 pub(crate) mod recipe;
 pub(crate) mod run;
 pub(crate) mod running;
+mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
@@ -41,6 +42,11 @@ pub(crate) fn refuse_package(model: &Path) -> Result<(), Failure> {
 
 /// A flag that the first Ctrl-C sets; the second one ends the process.
 pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
+    /// The flag of the one handler that a process can have.
+    static FLAG: std::sync::OnceLock<Arc<AtomicBool>> = std::sync::OnceLock::new();
+    if let Some(flag) = FLAG.get() {
+        return Ok(Arc::clone(flag));
+    }
     let flag = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&flag);
     let set = ctrlc::set_handler(move || {
@@ -50,5 +56,5 @@ pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>, Failure> {
         say("stopping after the current chunk; the work can be resumed (again to stop at once)");
     });
     set.map_err(|e| Failure::refused(format!("cannot handle Ctrl-C: {e}")))?;
-    Ok(flag)
+    Ok(Arc::clone(FLAG.get_or_init(|| flag)))
 }

@@ -1,7 +1,7 @@
 //! The options of a compression as flags; they override a recipe given with `--config`.
 
 use super::recipe::{Recipe, Request};
-use super::value::{MAX_MB, ram_mb, threads};
+use super::value::{MAX_MB, percent, ram_mb, threads};
 use crate::exit::Failure;
 use crate::render::number::parse_bytes;
 use lsb_stream::{CompressConfig, Rule, Target};
@@ -49,6 +49,10 @@ struct Choice {
     /// Aim for a package of this size, such as 2.4GB
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, group = "target")]
     target_size: Option<u64>,
+
+    /// Aim for the smallest package whose perplexity on text held out from calibration rises by at most this many percent
+    #[arg(long, value_name = "PERCENT", value_parser = percent, group = "target")]
+    max_loss: Option<f64>,
 
     /// Largest package accepted, in GB; the size to aim for where neither codec nor target is given
     /// [default: 4.0]
@@ -105,9 +109,10 @@ struct Quality {
     allow_nonfinite: bool,
 }
 
+/// What linear maps are calibrated on.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Calibration")]
-struct Calibration {
+pub(super) struct Calibration {
     /// Text that shows what linear maps are fed with: a file, `default` for the bundled one, or `none` [default: the
     /// bundled text for codecs made for calibration, none for others]
     #[arg(long, value_name = "FILE")]
@@ -217,6 +222,16 @@ macro_rules! lay_over {
     };
 }
 
+impl Calibration {
+    /// Sets each option that was given.
+    pub(super) fn lay_over(&self, c: &mut CompressConfig) {
+        lay_over!(c, self, calib_tokens, seqlen, seed);
+        if self.calib.is_some() {
+            c.calib.clone_from(&self.calib);
+        }
+    }
+}
+
 impl Options {
     /// The recipe with the flags laid over it.
     pub(crate) fn request(&self) -> Result<Request, Failure> {
@@ -226,10 +241,7 @@ impl Options {
         let c = &mut recipe.config;
         lay_over!(c, self.choice, target_storage_gb, outlier_ratio, error_compensation);
         lay_over!(c, self.quality, quality_threshold, quality_monitoring, adaptive_precision);
-        lay_over!(c, self.calibration, calib_tokens, seqlen, seed);
-        if self.calibration.calib.is_some() {
-            c.calib.clone_from(&self.calibration.calib);
-        }
+        self.calibration.lay_over(c);
         lay_over!(c, self.resources, target_ram_mb, max_layers_in_ram, streaming_enabled, prefetch_enabled);
         lay_over!(c, self.resources, caching_enabled, parallel_processing, threads);
         if self.choice.codec.is_some() {
@@ -251,7 +263,7 @@ impl Options {
             c.shard_bytes = n;
         }
         check(c)?;
-        Ok(Request { config: recipe.config, storage_asked, quality_asked })
+        Ok(Request { config: recipe.config, storage_asked, quality_asked, max_loss: self.choice.max_loss })
     }
 
     fn target(&self) -> Option<Target> {

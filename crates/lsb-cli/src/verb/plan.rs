@@ -4,7 +4,7 @@ use super::limits::Limits;
 use super::options::Options;
 use super::recipe::Request;
 use crate::Common;
-use crate::exit::Outcome;
+use crate::exit::{Failure, Outcome};
 use crate::render::{plan, print, print_json};
 use lsb_stream::{Error, Target};
 use lsb_validate::QualityTargets;
@@ -52,6 +52,9 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
 /// Plans and prints; also what `compress --dry-run` does.
 pub(crate) fn show(model: &Path, request: Request, limits: &Limits, full: bool, common: Common) -> Outcome {
     super::refuse_package(model)?;
+    if request.max_loss.is_some() {
+        return Err(Failure::usage("--max-loss is found by making packages; `lsb compress` does that"));
+    }
     let config = request.config;
     let mut targets = limits.over(QualityTargets {
         max_storage_gb: Some(config.target_storage_gb),
@@ -64,8 +67,9 @@ pub(crate) fn show(model: &Path, request: Request, limits: &Limits, full: bool, 
         Some(Target::Bytes(n)) => targets.max_storage_gb = Some(n as f64 / 1e9),
         None => {}
     }
-    let made =
-        super::compress::calibrated(config)?.with_check(Arc::new(lsb_model::ConfigCheck)).plan(model)?;
+    let made = super::compress::calibrated(config, false)?
+        .with_check(Arc::new(lsb_model::ConfigCheck))
+        .plan(model)?;
     let judged = feasibility(&targets, &SourceFacts::from(&made), Some(&Prediction::from(&made)));
     if common.json {
         return print_json(&plan::json(&made, &judged));

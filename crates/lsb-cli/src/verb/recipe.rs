@@ -39,6 +39,8 @@ pub(crate) struct Request {
     pub(crate) storage_asked: bool,
     /// The quality threshold was asked for, so it is a check.
     pub(crate) quality_asked: bool,
+    /// The loss of perplexity, in percent, that the smallest package is searched for.
+    pub(crate) max_loss: Option<f64>,
 }
 
 impl Request {

@@ -30,3 +30,11 @@ pub(crate) fn limit(text: &str) -> Result<f64, String> {
         _ => Err("it must be a number".to_owned()),
     }
 }
+
+/// A number of percent above 0, with or without its sign.
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse::<f64>() {
+        Ok(n) if n.is_finite() && n > 0.0 => Ok(n),
+        _ => Err("a number of percent above 0, such as 1%".into()),
+    }
+}

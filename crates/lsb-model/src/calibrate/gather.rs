@@ -6,7 +6,7 @@ use crate::tap::Tap;
 use crate::{Error, Result};
 use candle_core::{Tensor, TensorId};
 use lsb_stream::{ActivationStore, Budget};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,17 +22,22 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Inputs whose moments (4 bytes) are copied into the matrix that is factored (8), beside finished factors (4).
-    pub(super) fn block_limit(&self) -> usize {
-        (self.factor_bytes / 16).isqrt().max(32) as usize
+    /// Inputs of a block, of `n` in all: a block's moments are 4 bytes per entry and the matrix that is factored 8, beside
+    /// the factors of all blocks, 4.
+    pub(super) fn block_limit(&self, n: usize) -> usize {
+        let (n, bytes) = (n as f64, self.factor_bytes as f64);
+        let limit = ((16.0 * n * n + 48.0 * bytes).sqrt() - 4.0 * n) / 24.0;
+        limit.max(32.0) as usize
     }
 }
 
-/// Sees the inputs of all maps of a block.
+/// Sees the inputs of maps of a block.
 pub(super) struct Gather<'a> {
     place: &'a Place,
     /// Whether sums of products are kept rather than inputs.
     in_memory: bool,
+    /// Tensors whose inputs are gathered.
+    wanted: HashSet<String>,
     groups: Vec<Group>,
     /// The group of each tensor.
     of: HashMap<String, usize>,
@@ -58,12 +63,12 @@ impl<'a> Gather<'a> {
         let widest = maps.iter().map(|m| 4 * (m.inputs * m.inputs) as u64).max().unwrap_or(0);
         let free = place.budget.limit() - place.budget.used();
         let in_memory = bytes + 2 * widest < free / 2;
-        Gather { place, in_memory, groups: Vec::new(), of: HashMap::new(), last: None }
+        let wanted = maps.iter().map(|m| m.tensor.clone()).collect();
+        Gather { place, in_memory, wanted, groups: Vec::new(), of: HashMap::new(), last: None }
     }
 
     /// What was seen of every map, by tensor.
     pub(super) fn finish(self) -> HashMap<String, Arc<InputMoments>> {
-        let limit = self.place.block_limit();
         let groups: Vec<Arc<InputMoments>> = self
             .groups
             .into_iter()
@@ -72,6 +77,7 @@ impl<'a> Gather<'a> {
                     Kept::Inputs { store, .. } => Kept::Inputs { store, chunks: g.filled },
                     sums => sums,
                 };
+                let limit = self.place.block_limit(g.inputs);
                 Arc::new(InputMoments::new(g.tokens, &g.squares, kept, limit))
             })
             .collect();
@@ -112,7 +118,7 @@ impl<'a> Gather<'a> {
 
 impl Tap for Gather<'_> {
     fn linear(&mut self, _: usize, map: &MapSpec, x: &Tensor, _: &Tensor) -> Result<()> {
-        self.input(map, x)
+        if self.wanted.contains(&map.tensor) { self.input(map, x) } else { Ok(()) }
     }
 }
 

@@ -3,6 +3,8 @@
 mod gather;
 mod moments;
 mod pass;
+#[cfg(test)]
+mod tests;
 mod text;
 mod weighting;
 

@@ -44,7 +44,7 @@ impl Moments for InputMoments {
                 let row = |&i: &usize| columns.iter().map(move |&j| sums[i * self.n + j]);
                 columns.iter().flat_map(row).collect()
             }
-            Kept::Inputs { store, chunks } => self.from_inputs(store, chunks, columns).map_err(|e| {
+            Kept::Inputs { store, chunks } => self.sums_over(store, chunks, columns).map_err(|e| {
                 let message = format!("second moments of {} inputs: {e}", columns.len());
                 lsb_quant::Error::Payload(lsb_format::Error::argument(message))
             })?,
@@ -59,7 +59,7 @@ impl Moments for InputMoments {
 }
 
 impl InputMoments {
-    fn from_inputs(&self, store: &ActivationStore, chunks: &[usize], columns: &[usize]) -> Result<Vec<f32>> {
+    fn sums_over(&self, store: &ActivationStore, chunks: &[usize], columns: &[usize]) -> Result<Vec<f32>> {
         let mut sums = vec![0.0; columns.len() * columns.len()];
         let mut inputs = Vec::new();
         for (i, &tokens) in chunks.iter().enumerate().filter(|(_, t)| **t > 0) {

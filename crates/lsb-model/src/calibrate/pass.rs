@@ -10,7 +10,7 @@ use crate::tap::NoTap;
 use crate::{ModelConfig, ModelRunner, ModelSpec, Result, RunOptions, Sensitivity};
 use lsb_quant::calibrate::{Calibration, Moments};
 use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,14 +39,14 @@ struct Follower {
     batch: Batch<'static>,
     /// Moments of the block that is next, by tensor.
     gathered: HashMap<String, Arc<InputMoments>>,
-    /// Whether a map of that block was compressed since.
-    stale: bool,
+    /// Tensors that are compressed.
+    done: HashSet<String>,
     /// The block of each tensor; the head's is the number of blocks.
     block_of: HashMap<String, usize>,
 }
 
 /// Percent of the calibration's budget for the pass; the rest is for moments and factors.
-const PASS_SHARE: u64 = 45;
+const PASS_SHARE: u64 = 58;
 
 impl PassCalibrator {
     pub(super) fn new(
@@ -83,8 +83,10 @@ impl PassCalibrator {
 
     fn runner(&self) -> Result<Arc<ModelRunner>> {
         // Weights change while the pass goes on: nothing is read ahead.
-        let options = RunOptions { prefetch: false, ..RunOptions::default() };
         let budget = Budget::new(self.budget.limit() / 100 * PASS_SHARE);
+        // Weights are used a band at a time.
+        let activation_bytes = Some(budget.limit() / 4 * 3);
+        let options = RunOptions { prefetch: false, activation_bytes, ..RunOptions::default() };
         Ok(Arc::new(ModelRunner::new(Arc::clone(&self.source), self.config.clone(), &budget, &options)?))
     }
 
@@ -114,7 +116,7 @@ impl PassCalibrator {
         let mut batch = model.shared_batch(&self.windows)?;
         for block in 0..model.spec().blocks.len() {
             self.check_interrupt()?;
-            let gathered = self.gather(&model, &mut batch, block)?;
+            let gathered = self.gather(&model, &mut batch, block, &HashSet::new())?;
             let mut names: Vec<&String> = gathered.keys().collect();
             names.sort();
             for name in names {
@@ -142,10 +144,12 @@ impl PassCalibrator {
         model: &ModelRunner,
         batch: &mut Batch<'_>,
         block: usize,
+        done: &HashSet<String>,
     ) -> Result<HashMap<String, Arc<InputMoments>>> {
         let place = self.place(batch);
         let maps: Vec<&MapSpec> =
             model.spec().blocks[block].branches.iter().flat_map(|b| b.part.every_map()).collect();
+        let maps: Vec<&MapSpec> = maps.into_iter().filter(|m| !done.contains(&m.tensor)).collect();
         let mut gather = Gather::new(&place, &maps);
         batch.peek(&mut gather)?;
         Ok(gather.finish())
@@ -166,11 +170,13 @@ impl PassCalibrator {
     fn known(&self, tensor: &str, inputs: &Arc<InputMoments>) -> Result<Calibration> {
         let inputs = Arc::clone(inputs) as Arc<dyn Moments>;
         match &self.weighting {
-            None => Ok(Calibration { inputs, outputs: None }),
+            None => Ok(Calibration { inputs, outputs: None, relative: false }),
             Some(weighting) if tensor == self.spec.embedding.tokens => {
                 weighting.embedding(tensor, Some(inputs))
             }
-            Some(weighting) => Ok(Calibration { inputs, outputs: weighting.outputs(tensor) }),
+            Some(weighting) => {
+                Ok(Calibration { inputs, outputs: weighting.outputs(tensor), relative: false })
+            }
         }
     }
 
@@ -187,17 +193,27 @@ impl PassCalibrator {
         self.notes.push(format!(
             "What outputs bear was estimated from gradients on {tokens} tokens in sequences of up to {length}."
         ));
-        self.weighting = Some(Weighting::new(sensitivity));
+        self.weighting = Some(Weighting::new(sensitivity, self.spec.hidden));
         Ok(())
     }
 
     /// Brings the following pass to the block of `tensor` and returns what it is fed with there.
     fn inputs(&mut self, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
         self.check_interrupt()?;
+        if self.spec.embedding.tokens == tensor {
+            // Only an embedding that is the head too is a map. The pass begins behind it, with what it was made of.
+            let tied = self.spec.head.as_ref().is_some_and(|h| h.map.tensor == tensor);
+            if self.head.is_none() && tied {
+                self.survey_all(&mut |_, _| Ok(()))?;
+            }
+            return Ok(self.head.clone().filter(|_| tied));
+        }
         if self.follower.is_none() {
             let model = self.runner()?;
+            let mut done = HashSet::new();
             for (name, weights) in self.waiting.drain(..) {
                 model.replace(&name, weights);
+                done.insert(name);
             }
             let batch = model.shared_batch(&self.windows)?;
             let blocks = model.spec().blocks.iter().enumerate();
@@ -206,7 +222,7 @@ impl PassCalibrator {
                 .flat_map(|(i, p)| p.every_map().into_iter().map(move |m| (m.tensor.clone(), i)))
                 .collect();
             let gathered = HashMap::new();
-            self.follower = Some(Follower { model, batch, gathered, stale: true, block_of });
+            self.follower = Some(Follower { model, batch, gathered, done, block_of });
         }
         let Some(mut follower) = self.follower.take() else { return Ok(None) };
         let found = self.follow(&mut follower, tensor);
@@ -217,19 +233,6 @@ impl PassCalibrator {
     fn follow(&mut self, f: &mut Follower, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
         let spec = f.model.spec();
         let head = spec.head.as_ref().filter(|h| h.map.tensor == tensor);
-        let embedding = spec.embedding.tokens == tensor;
-        if embedding {
-            // Only an embedding that is the head too is a map.
-            let inputs = match (&self.head, head) {
-                (None, Some(_)) => {
-                    self.survey_all(&mut |_, _| Ok(()))?;
-                    self.head.clone()
-                }
-                (known, Some(_)) => known.clone(),
-                (_, None) => None,
-            };
-            return Ok(inputs);
-        }
         let block = match (f.block_of.get(tensor), head) {
             (Some(&block), _) => block,
             (None, Some(_)) => spec.blocks.len(),
@@ -239,15 +242,13 @@ impl PassCalibrator {
             self.check_interrupt()?;
             f.gathered.clear();
             f.batch.step(&mut NoTap)?;
-            f.stale = true;
         }
         if let Some(head) = head {
             return self.gather_head(&head.map, &mut f.batch).map(Some);
         }
-        if f.stale {
+        if !f.gathered.contains_key(tensor) {
             f.gathered.clear();
-            f.gathered = self.gather(&f.model, &mut f.batch, block)?;
-            f.stale = false;
+            f.gathered = self.gather(&f.model, &mut f.batch, block, &f.done)?;
         }
         Ok(f.gathered.get(tensor).cloned())
     }
@@ -278,8 +279,11 @@ impl Calibrator for PassCalibrator {
     fn finished(&mut self, tensor: &str, weights: Arc<dyn TensorWeights>) {
         match &mut self.follower {
             Some(f) => {
-                f.stale |= f.block_of.get(tensor).is_some_and(|&b| b == f.batch.next_block());
+                // What other inputs are may have changed; maps that share this one's are fed with the same as before.
+                let shared = f.gathered.get(tensor).cloned();
+                f.gathered.retain(|_, g| shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, g)));
                 f.model.replace(tensor, weights);
+                f.done.insert(tensor.to_owned());
             }
             None => self.waiting.push((tensor.to_owned(), weights)),
         }

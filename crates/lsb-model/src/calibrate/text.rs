@@ -55,6 +55,22 @@ impl TextCalibration {
         Ok(Some(TextCalibration { text, tokens, seqlen, seed }))
     }
 
+    /// Takes the last quarter of the text away, for whoever has to judge what was calibrated on the rest.
+    pub fn split_held_out(&mut self) -> String {
+        let text = self.content();
+        let mut at = text.len() / 4 * 3;
+        while !text.is_char_boundary(at) {
+            at += 1;
+        }
+        let (rest, held_out) = (text[..at].to_owned(), text[at..].to_owned());
+        let path = match &self.text {
+            Text::Bundled => PathBuf::from("the bundled text"),
+            Text::File { path, .. } => path.clone(),
+        };
+        self.text = Text::File { path, text: rest };
+        held_out
+    }
+
     fn content(&self) -> &str {
         match &self.text {
             Text::Bundled => BUNDLED,

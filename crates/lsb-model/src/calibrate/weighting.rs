@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 /// Tokens that gradients are estimated on at most.
 const TOKENS: usize = 32768;
+/// Products of tokens and weights from which on there are fewer, and the least number: means of squares need no more, and a
+/// pass back costs three forward.
+const WORK: usize = 1 << 38;
+const LEAST: usize = 4096;
 
-/// The first windows of the calibration, cut to a length at which a block's intermediate values fit into `bytes`, and
-/// that length.
+/// Windows of the calibration, evenly chosen, cut into pieces at whose length a block's intermediate values fit into
+/// `bytes`, and that length.
 pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Vec<u32>>, usize) {
-    let widest = spec.every_map().map(|m| m.inputs.max(m.outputs)).max().unwrap_or(0).min(8 * spec.hidden);
+    let parts = spec.blocks.iter().flat_map(|b| &b.branches).flat_map(|b| b.part.every_map());
+    let widest = parts.map(|m| m.inputs.max(m.outputs)).max().unwrap_or(0);
     let heads = spec.attentions().map(|a| a.heads).max().unwrap_or(0);
     // Values and gradients of a feed-forward block, or those of attention, with its scores.
     let needed = |n: usize| 4 * (12 * n * widest + 6 * n * n * heads) as u64;
@@ -19,8 +24,15 @@ pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Ve
     while length > 16 && needed(length) > bytes / 2 {
         length = length.div_ceil(2);
     }
-    let cut = all.iter().map(|w| w[..w.len().min(length)].to_vec());
-    (cut.take(TOKENS.div_ceil(length)).collect(), length)
+    let weights: usize = spec.every_map().map(|m| m.inputs * m.outputs).sum();
+    let wanted = (WORK / weights.max(1)).clamp(LEAST, TOKENS).div_ceil(length);
+    let pieces: Vec<&[u32]> = all.iter().flat_map(|w| w.chunks(length)).collect();
+    // A short rest says little, but it may be all there is.
+    let whole = pieces.iter().filter(|p| 2 * p.len() >= length).count();
+    let pieces = pieces.into_iter().filter(|p| whole == 0 || 2 * p.len() >= length);
+    let pieces: Vec<Vec<u32>> = pieces.map(<[u32]>::to_vec).collect();
+    let count = wanted.min(pieces.len());
+    ((0..count).map(|i| pieces[(2 * i + 1) * pieces.len() / (2 * count)].clone()).collect(), length)
 }
 
 /// What a unit of squared error of each output costs.
@@ -33,6 +45,8 @@ pub(super) struct Weighting {
     sensitivity: Sensitivity,
     /// Geometric mean over tensors of their mean relative sensitivity.
     middle: f64,
+    /// Width of the residual stream.
+    hidden: usize,
 }
 
 /// Exponent of relative sensitivity among the outputs of one map.
@@ -48,9 +62,12 @@ const AMONG_ROWS: f64 = 0.7;
 const ROW_DAMPING: f64 = 0.02;
 /// What errors of a vocabulary's rows cost against those of other maps.
 const ROWS: f64 = 0.5;
+/// The same of an embedding that is no head, whose errors count in units of its rows' size, and its exponent.
+const EMBEDDING: f64 = 0.5;
+const AMONG_USES: f64 = 0.3;
 
 impl Weighting {
-    pub(super) fn new(sensitivity: Sensitivity) -> Self {
+    pub(super) fn new(sensitivity: Sensitivity, hidden: usize) -> Self {
         let (mut sum, mut count) = (0.0, 0.0);
         let mut names: Vec<&String> = sensitivity.outputs.keys().collect();
         names.sort();
@@ -61,7 +78,7 @@ impl Weighting {
             }
         }
         let middle = if count > 0.0 { f64::exp(sum / count) } else { 1.0 };
-        Weighting { sensitivity, middle }
+        Weighting { sensitivity, middle, hidden }
     }
 
     /// The costs of a map's outputs; `None` where no gradient was seen.
@@ -95,12 +112,19 @@ impl Weighting {
         let Some(head) = head else {
             let total = s.tokens.max(1) as f64;
             let shares: Vec<f64> = s.counts.iter().map(|&c| c as f64 / total).collect();
-            let moments = DenseMoments::new(s.embedding.clone(), n);
-            return Ok(Calibration { inputs: Arc::new(moments), outputs: Some(smoothed(&shares)) });
+            let moments = if n > 0 { s.embedding.clone() } else { identity(self.hidden) };
+            // By the letter of the second order a row that is rarely used bears errors as large as itself. It does not.
+            let all = mean(&shares).max(1e-30);
+            let cost = |f: &f64| self.middle * EMBEDDING * damped(f / all, ROW_DAMPING).powf(AMONG_USES);
+            return Ok(Calibration {
+                inputs: Arc::new(DenseMoments::new(moments, self.hidden)),
+                outputs: Some(shares.iter().map(cost).collect()),
+                relative: true,
+            });
         };
         let rows = s.outputs.get(tensor).map_or(0.0, |rows| rows.iter().sum::<f64>());
         if n == 0 || n != head.diagonal().len() || rows <= 0.0 {
-            return Ok(Calibration { inputs: head, outputs: self.head(tensor) });
+            return Ok(Calibration { inputs: head, outputs: self.head(tensor), relative: false });
         }
         // Rows are used about as often as they are predicted, so that one weight serves for both.
         let all: Vec<usize> = (0..n).collect();
@@ -108,8 +132,18 @@ impl Weighting {
         for (h, g) in moments.iter_mut().zip(&s.embedding) {
             *h += (f64::from(*g) / rows) as f32;
         }
-        Ok(Calibration { inputs: Arc::new(DenseMoments::new(moments, n)), outputs: self.head(tensor) })
+        Ok(Calibration {
+            inputs: Arc::new(DenseMoments::new(moments, n)),
+            outputs: self.head(tensor),
+            relative: false,
+        })
     }
+}
+
+fn identity(n: usize) -> Vec<f32> {
+    let mut out = vec![0.0; n * n];
+    out.iter_mut().step_by(n + 1).for_each(|d| *d = 1.0);
+    out
 }
 
 /// Weights of rows of a vocabulary: a text shows too few of the rare ones.

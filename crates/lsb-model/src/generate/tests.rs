@@ -69,9 +69,11 @@ fn each_byte_is_read_once_per_token() {
         let maps: u64 = model.spec().every_map().map(|m| 2 * (m.inputs * m.outputs) as u64).sum();
         figures.push(generated.bytes_read_per_token.unwrap() as f64 / maps as f64);
     }
-    for share in figures {
-        assert!((1.0..1.01).contains(&share), "{share}");
-    }
+    let [ahead, exact] = figures[..] else { panic!("two figures") };
+    assert!((1.0..1.01).contains(&exact), "{exact}");
+    // What is read ahead when the count begins and ends is up to the threads: at most the model once more or less, over
+    // the three tokens that are counted.
+    assert!((0.66..1.34).contains(&ahead), "{ahead}");
 }
 
 #[test]

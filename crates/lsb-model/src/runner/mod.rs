@@ -236,7 +236,7 @@ impl ModelRunner {
 
     /// Tokens per chunk, where sequences are up to `length` tokens long.
     fn chunk_tokens(&self, length: usize, cache: CacheType) -> usize {
-        let limit = self.activations.limit();
+        let limit = self.activations.limit().saturating_sub(self.rotary_bytes(length));
         let attention = self.spec.attentions().next();
         let kept = attention.map_or(0, |a| CacheType::F32.bytes(a.kv_heads, a.head_dim, length));
         let needed = |tokens: usize| {
@@ -253,10 +253,11 @@ impl ModelRunner {
 
     /// Rotary tables for sequences of up to `positions` tokens, and the memory they take.
     fn rotary(&self, positions: usize) -> Result<(Vec<Rotary>, Reservation)> {
-        let specs = self.spec.rotaries();
-        let bytes = specs.iter().map(|spec| Rotary::bytes(spec, positions)).sum();
-        let memory = self.reserve(bytes, "tables of rotary embeddings")?;
-        let tables = specs.into_iter().map(|spec| Rotary::new(spec, positions)).collect::<Result<_>>()?;
+        let memory = self.reserve(self.rotary_bytes(positions), "tables of rotary embeddings")?;
+        let tables = self.spec.rotaries().into_iter().map(|spec| Rotary::new(spec, positions)).collect::<Result<_>>()?;
         Ok((tables, memory))
+    }
+    fn rotary_bytes(&self, positions: usize) -> u64 {
+        self.spec.rotaries().iter().map(|spec| Rotary::bytes(spec, positions)).sum()
     }
 }

@@ -71,4 +71,6 @@ pub struct Calibration {
     pub inputs: Arc<dyn Moments>,
     /// What a unit of squared error of each output costs, in any common unit; all the same where absent.
     pub outputs: Option<Arc<[f64]>>,
+    /// Whether these costs are those of errors in units of the map's mean squared output.
+    pub relative: bool,
 }

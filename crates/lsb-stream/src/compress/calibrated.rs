@@ -21,6 +21,8 @@ pub(super) struct Calibrated {
     curves: HashMap<usize, RateCurve>,
     /// Bytes left for controlled tensors that are not finished.
     left: f64,
+    /// Bytes that finished tensors took, and that their curves had said.
+    taken: (f64, f64),
 }
 
 impl Calibrated {
@@ -50,7 +52,7 @@ impl Calibrated {
         for (i, bpw) in controlled.into_values().filter(|(i, _)| !curves.contains_key(i)) {
             left -= bpw * prepared.jobs[i].facts.matrix().weights() as f64 / 8.0;
         }
-        Ok(Calibrated { calibrator, curves, left })
+        Ok(Calibrated { calibrator, curves, left, taken: (0.0, 0.0) })
     }
 
     /// The configuration of job `i` that meets the size, and its tau.
@@ -61,7 +63,10 @@ impl Calibrated {
         let mut open: Vec<(&usize, &RateCurve)> = self.curves.iter().collect();
         open.sort_by_key(|(i, _)| **i);
         let open: Vec<&RateCurve> = open.into_iter().map(|(_, c)| c).collect();
-        let tau = solve(&open, self.left).exp2();
+        // Curves err all the same way: by as much as they did so far.
+        let (taken, told) = self.taken;
+        let bytes = if taken > 0.0 && told > 0.0 { self.left * told / taken } else { self.left };
+        let tau = solve(&open, bytes).exp2();
         Some((control.at(tau), tau))
     }
 
@@ -82,8 +87,13 @@ impl Calibrated {
         weights: &Arc<dyn TensorWeights>,
     ) {
         let tiling = &prepared.jobs[i].item.tiling;
-        if self.curves.remove(&i).is_some() {
-            self.left -= report.bytes as f64 - TileTable::overhead(tiling, 0) as f64;
+        if let Some(curve) = self.curves.remove(&i) {
+            let bytes = report.bytes as f64 - TileTable::overhead(tiling, 0) as f64;
+            self.left -= bytes;
+            if let Some(tau) = report.tau {
+                self.taken.0 += bytes;
+                self.taken.1 += curve.bytes(tau.log2());
+            }
         }
         if report.exact {
             return;

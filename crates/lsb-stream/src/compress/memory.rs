@@ -37,7 +37,12 @@ impl Memory {
         });
         let per_thread = 16 * tile + SURVEY_BYTES;
         let chunk = largest(&|j| j.item.chunk_bytes());
-        let fixed = CHUNKS_IN_FLIGHT * chunk;
+        let calibrated = if calibration > 0 {
+            largest(&|j| j.assignment.quantizer.calibrated_bytes(&j.facts.matrix()))
+        } else {
+            0
+        };
+        let fixed = CHUNKS_IN_FLIGHT * chunk + calibrated;
         let read = 3 * chunk;
         let room = budget.limit().saturating_sub(fixed + read + calibration);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);

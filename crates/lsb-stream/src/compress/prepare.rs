@@ -70,7 +70,7 @@ pub(super) struct Prepared {
 }
 
 /// Percent of the budget for running the model and for moments of inputs, where maps are calibrated.
-const CALIBRATION_SHARE: u64 = 60;
+const CALIBRATION_SHARE: u64 = 55;
 
 /// What manifests say made them.
 pub(crate) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
@@ -113,7 +113,6 @@ pub(super) fn prepare(
             }
         }
     }
-    let order = processing_order(&model, &calibrated);
     let duplicates = find_duplicates(&model)?;
     let mut warnings: Vec<String> = model.warnings().iter().map(ToString::to_string).collect();
     if let Some(check) = check {
@@ -123,31 +122,19 @@ pub(super) fn prepare(
         }
         warnings.extend(found.iter().map(ToString::to_string));
     }
-    let mut place = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(at, &(_, tensor))| place[tensor] = at);
-    let facts: Vec<TensorFacts> = order
-        .iter()
-        .map(|&(layer, tensor)| {
-            let t = &model.tensors()[tensor];
-            TensorFacts {
-                name: t.name.clone(),
-                dtype: t.dtype,
-                shape: t.shape.clone(),
-                bytes: t.bytes,
-                same_as: None,
-                keep: matches!((layer, max_layers), (LayerId::Layer(n), Some(max)) if n as usize >= max),
-            }
-        })
-        .collect();
-    let facts = tie(facts, &order, &place, &duplicates);
-
     let source_bytes = model.weight_bytes();
-    let assignments = assign::assign(&facts, source_bytes, config, registry, source.is_some())?;
-    let jobs = jobs(&model, &order, facts, assignments)?;
+    let arrange = |calibrated: Option<&[String]>| -> Result<Vec<Job>> {
+        let order = processing_order(&model, calibrated.unwrap_or_default());
+        let facts = facts(&model, &order, max_layers, &duplicates);
+        let assignments = assign::assign(&facts, source_bytes, config, registry, calibrated.is_some())?;
+        jobs(&model, &order, facts, assignments)
+    };
+    let mut jobs = arrange(source.as_ref().map(|_| &*calibrated))?;
     let least = if explicit { Wanted::Useful } else { Wanted::Yes };
-    let wants = |j: &Job| j.assignment.quantizer.needs().calibration;
-    if !jobs.iter().any(|j| wants(j) >= least) {
+    if !jobs.iter().any(|j| j.assignment.quantizer.needs().calibration >= least) {
+        // What nobody uses decides nothing, the order of work neither.
         source = None;
+        jobs = arrange(None)?;
     } else if let Some(why) = uncalibrated {
         warnings.push(why);
     }
@@ -183,6 +170,29 @@ fn processing_order(model: &Model, calibrated: &[String]) -> Vec<(LayerId, usize
         .collect();
     order.sort();
     order.into_iter().map(|(layer, _, i)| (layer, i)).collect()
+}
+
+/// The tensors in the order they are worked on.
+fn facts(
+    model: &Model,
+    order: &[(LayerId, usize)],
+    max_layers: Option<usize>,
+    duplicates: &[Option<usize>],
+) -> Vec<TensorFacts> {
+    let mut place = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, &(_, tensor))| place[tensor] = at);
+    let facts = order.iter().map(|&(layer, tensor)| {
+        let t = &model.tensors()[tensor];
+        TensorFacts {
+            name: t.name.clone(),
+            dtype: t.dtype,
+            shape: t.shape.clone(),
+            bytes: t.bytes,
+            same_as: None,
+            keep: matches!((layer, max_layers), (LayerId::Layer(n), Some(max)) if n as usize >= max),
+        }
+    });
+    tie(facts.collect(), order, &place, duplicates)
 }
 
 /// Points every duplicate at the first of its kind in processing order.

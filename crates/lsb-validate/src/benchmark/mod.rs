@@ -15,7 +15,7 @@ use crate::metric::WeightError;
 use crate::protocol::Protocol;
 use continuation::Continuations;
 use journal::Journal;
-use lsb_model::{ConfigCheck, ModelRunner, RunOptions, Tokenizer};
+use lsb_model::{ConfigCheck, ModelRunner, RunOptions, TextCalibration, Tokenizer};
 use lsb_quant::Registry;
 use lsb_stream::{Budget, CompressConfig, CompressReport, LoopCompressor, reset_peak_rss};
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ pub struct CompressionBenchmark {
     work: PathBuf,
     keep: bool,
     registry: Registry,
+    calibration: CompressConfig,
 }
 
 /// One method.
@@ -148,6 +149,7 @@ impl CompressionBenchmark {
             work: std::env::temp_dir().join("lsb-bench"),
             keep: false,
             registry: Registry::standard(),
+            calibration: CompressConfig::default(),
         }
     }
 
@@ -197,6 +199,13 @@ impl CompressionBenchmark {
     #[must_use]
     pub fn keep(mut self, keep: bool) -> Self {
         self.keep = keep;
+        self
+    }
+
+    /// Calibrated as these options say: `calib`, `calib_tokens`, `seqlen` and `seed` count.
+    #[must_use]
+    pub fn calibration(mut self, options: CompressConfig) -> Self {
+        self.calibration = options;
         self
     }
 
@@ -296,12 +305,16 @@ impl CompressionBenchmark {
     }
 
     fn compress(&self, codec: &str, package: &Path) -> Result<CompressReport, BenchmarkError> {
-        let mut config = CompressConfig::default();
+        let mut config = self.calibration.clone();
         config.codec = Some(codec.to_owned());
         config.output = Some(package.to_owned());
         config.overwrite = true;
         config.target_ram_mb = self.target_ram_mb;
-        let compressor = LoopCompressor::new(config).with_registry(self.registry.clone());
+        let calibration = TextCalibration::from_config(&config)?;
+        let mut compressor = LoopCompressor::new(config).with_registry(self.registry.clone());
+        if let Some(calibration) = calibration {
+            compressor = compressor.with_calibration(Arc::new(calibration));
+        }
         Ok(compressor.with_check(Arc::new(ConfigCheck)).compress_model(&self.model, None)?)
     }
 
@@ -313,6 +326,9 @@ impl CompressionBenchmark {
         }
         hasher.update(self.model.display().to_string().as_bytes());
         hasher.update(serde_json::to_string(record).unwrap_or_default().as_bytes());
+        let c = &self.calibration;
+        let calibration = format!("{:?} {} {} {}", c.calib, c.calib_tokens, c.seqlen, c.seed);
+        hasher.update(calibration.as_bytes());
         hasher.update(format!("{:?} {}", self.metrics, env!("CARGO_PKG_VERSION")).as_bytes());
         hasher.finalize().to_hex().to_string()
     }

@@ -83,7 +83,8 @@ pub(crate) fn code(
         surveyor.end_pass();
     }
     let mut statistics = surveyor.finish();
-    statistics.calibration = moments.map(|m| Calibration { inputs: Arc::new(m), outputs: None });
+    statistics.calibration =
+        moments.map(|m| Calibration { inputs: Arc::new(m), outputs: None, relative: false });
     let mut encoder = codec.encoder(matrix, &statistics)?;
     let mut tiles = vec![EncodedTile::default(); span.len()];
     encoder.encode(&span, &mut tiles)?;

@@ -53,7 +53,7 @@ impl Levels for Seven {
 fn known(h: &[f32], limit: usize) -> KnownInputs {
     let matrix = matrix(SIZE, DType::F32);
     let moments = DenseMoments::new(h.to_vec(), SIZE.1).with_block_limit(limit);
-    let calibration = Calibration { inputs: Arc::new(moments), outputs: None };
+    let calibration = Calibration { inputs: Arc::new(moments), outputs: None, relative: false };
     let statistics = Statistics { calibration: Some(calibration), ..Statistics::default() };
     let tiling = Tiling::standard(matrix.rows, matrix.cols).unwrap();
     KnownInputs::new("test", &matrix, &tiling, &statistics, 0.01, ColumnOrder::Falling).unwrap().unwrap()

@@ -69,13 +69,15 @@ pub(super) struct Steps {
 
 impl Steps {
     pub(super) fn new(matrix: &MatrixInfo, sample: &RowSample, calibration: &Calibration) -> Steps {
+        let size = || output_power(sample, calibration.inputs.diagonal()).sqrt();
         let Some(outputs) = calibration.outputs.as_deref().filter(|o| o.len() as u64 == matrix.rows) else {
-            return Steps { unit: output_power(sample, calibration.inputs.diagonal()).sqrt(), rows: None };
+            return Steps { unit: size(), rows: None };
         };
+        let size = if calibration.relative { size() } else { 1.0 };
         let logs: f64 = outputs.iter().map(|&a| log2(a.max(1e-300))).sum();
         let mean = logs / outputs.len().max(1) as f64;
         let step = |&a: &f64| exp2(-0.5 * (log2(a.max(1e-300)) - mean));
-        Steps { unit: exp2(-0.5 * mean), rows: Some(outputs.iter().map(step).collect()) }
+        Steps { unit: size * exp2(-0.5 * mean), rows: Some(outputs.iter().map(step).collect()) }
     }
 }
 

@@ -199,6 +199,14 @@ impl Quantizer for Trellis {
         Ok(Tiling::new(matrix.rows, matrix.cols, tile_rows, tile_cols, 1)?)
     }
 
+    fn calibrated_bytes(&self, matrix: &MatrixInfo) -> u64 {
+        let Ok(tiling) = self.tiling(matrix) else { return 0 };
+        let band = tiling.tile_rows().min(matrix.rows) * matrix.cols;
+        let sample = (SAMPLE as u64).max(matrix.cols).min(matrix.weights());
+        // Targets and levels of the bands in work; the sample with its own.
+        8 * band * feedback::bands_at_once(band as usize) as u64 + 12 * sample
+    }
+
     fn needs(&self) -> Needs {
         Needs::magnitudes().with_sample(SAMPLE).with_calibration(Wanted::Yes)
     }

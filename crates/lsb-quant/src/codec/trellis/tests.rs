@@ -143,7 +143,7 @@ fn quantize(
     for first in (0..tiling.len()).step_by(tiling.across() as usize) {
         let (row, rows) = (tiling.tile(first).row as usize, tiling.tile(first).rows as usize);
         let cols = matrix.cols as usize;
-        let band = plan.quantize(row, &weights[row * cols..(row + rows) * cols]).unwrap();
+        let band = plan.quantize(row, weights[row * cols..(row + rows) * cols].to_vec()).unwrap();
         out.loss += band.loss;
         out.back.extend(plan.dequantize(row, &band));
         for i in first..first + tiling.across() {
@@ -213,8 +213,11 @@ fn a_calibrated_tensor_meets_its_rate_on_any_number_of_threads() {
     let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::F32 };
     let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
     let outputs: Vec<f64> = (0..rows).map(|r| 1.0 + (r % 3) as f64).collect();
-    let calibration =
-        Calibration { inputs: Arc::new(DenseMoments::new(h, cols)), outputs: Some(outputs.into()) };
+    let calibration = Calibration {
+        inputs: Arc::new(DenseMoments::new(h, cols)),
+        outputs: Some(outputs.into()),
+        relative: false,
+    };
     let codec = codec("bpw=2.5,states=8");
     let tiling = codec.tiling(&matrix).unwrap();
     let encode = |threads: usize| {

@@ -5,6 +5,7 @@ use super::super::decode::weight;
 use super::super::search::Search;
 use super::Plan;
 use crate::codec::feedback::{columns, forward, stride};
+use std::borrow::Cow;
 
 /// Consecutive rows.
 pub(super) struct Band<'a> {
@@ -25,11 +26,17 @@ pub(super) struct Sums {
 }
 
 /// Quantizes the rows of a band, given row-major: levels column by column, in the order columns are stored in.
-pub(super) fn quantize(plan: &Plan, classes: &Classes, band: &Band<'_>, weights: &[f32]) -> (Vec<i32>, Sums) {
+pub(super) fn quantize(
+    plan: &Plan,
+    classes: &Classes,
+    band: &Band<'_>,
+    weights: Cow<'_, [f32]>,
+) -> (Vec<i32>, Sums) {
     let (rows, cols) = (band.factors.len(), plan.matrix.cols as usize);
     let order = plan.factor.order();
     let stride = stride(rows);
-    let mut targets = columns(&plan.factor, weights);
+    let mut targets = columns(&plan.factor, &weights);
+    drop(weights);
     let mut all = vec![0; cols * rows];
     let mut sums =
         Sums { moments: vec![(0.0, 0.0); cols], loss: 0.0, weighted: 0.0, classes: classes.clone() };

@@ -4,6 +4,14 @@ use super::Plan;
 use crate::{EncodedTile, Error, Result, Span, TensorEncoder, to_f32_into};
 use rayon::prelude::*;
 
+/// Weights of the bands that are worked on at once, where they are more than one.
+const AT_ONCE: usize = 3 << 20;
+
+/// Bands of so many weights that are worked on at once.
+pub(crate) fn bands_at_once(weights: usize) -> usize {
+    (2 * AT_ONCE / weights.max(1)).clamp(1, 4)
+}
+
 /// Encodes whole bands.
 #[derive(Debug)]
 pub(crate) struct FeedbackEncoder {
@@ -27,23 +35,27 @@ impl TensorEncoder for FeedbackEncoder {
         let cols = plan.matrix.cols as usize;
         let width = plan.matrix.dtype.bits() as usize / 8;
         let origin = span.tiling().elements(tiles.clone()).start as usize;
-        let results: Vec<Result<()>> = out
-            .par_chunks_mut(across as usize)
-            .enumerate()
-            .map(|(i, out)| {
-                let first = tiles.start + i as u64 * across;
-                let tile = plan.tiling.tile(first);
-                let (row, rows) = (tile.row as usize, tile.rows as usize);
-                let at = (row * cols - origin) * width;
-                let mut weights = vec![0.0; rows * cols];
-                to_f32_into(plan.matrix.dtype, &span.bytes()[at..at + rows * cols * width], &mut weights);
-                let band = plan.quantize(row, &weights)?;
-                drop(weights);
-                out.iter_mut().zip(first..).try_for_each(|(out, i)| plan.encode_tile(i, &band, out))
-            })
-            .collect();
-        // The first error in the order of rows wins.
-        results.into_iter().collect()
+        let one = |i: u64, out: &mut [EncodedTile]| -> Result<()> {
+            let first = tiles.start + i * across;
+            let tile = plan.tiling.tile(first);
+            let (row, rows) = (tile.row as usize, tile.rows as usize);
+            let at = (row * cols - origin) * width;
+            let mut weights = vec![0.0; rows * cols];
+            to_f32_into(plan.matrix.dtype, &span.bytes()[at..at + rows * cols * width], &mut weights);
+            let band = plan.quantize(row, weights)?;
+            out.iter_mut().zip(first..).try_for_each(|(out, i)| plan.encode_tile(i, &band, out))
+        };
+        let step = bands_at_once(plan.tiling.tile_rows() as usize * cols);
+        for (k, group) in out.chunks_mut(step * across as usize).enumerate() {
+            let results: Vec<Result<()>> = group
+                .par_chunks_mut(across as usize)
+                .enumerate()
+                .map(|(i, out)| one((k * step + i) as u64, out))
+                .collect();
+            // The first error in the order of rows wins.
+            results.into_iter().collect::<Result<()>>()?;
+        }
+        Ok(())
     }
 
     fn side(&self) -> Option<Vec<u8>> {

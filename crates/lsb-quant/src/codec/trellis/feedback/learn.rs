@@ -29,8 +29,10 @@ pub(super) fn learn(
     for pass in 0..passes {
         let bands: Vec<_> =
             factors.chunks(band_rows).zip(sample.weights.chunks((band_rows * cols).max(1))).collect();
-        let results: Vec<_> =
-            bands.par_iter().map(|(factors, weights)| plan.search_band(&Band { factors }, weights)).collect();
+        let results: Vec<_> = bands
+            .par_iter()
+            .map(|(factors, weights)| plan.search_band(&Band { factors }, (*weights).into()))
+            .collect();
         let shrink: Vec<f64> = (0..cols)
             .map(|c| {
                 let (products, squares) = results

@@ -14,7 +14,7 @@ mod band;
 mod encoder;
 mod learn;
 
-pub(super) use encoder::FeedbackEncoder;
+pub(super) use encoder::{FeedbackEncoder, bands_at_once};
 
 use super::classes::Classes;
 use super::decode::column_step;
@@ -28,6 +28,7 @@ use crate::{EncodedTile, Error, MatrixInfo, Quantizer, Result, RowSample};
 use band::Band;
 use lsb_format::entropy::LANES;
 use lsb_format::{Tile, Tiling};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// How a matrix is quantized with feedback.
@@ -47,7 +48,7 @@ pub struct FeedbackOptions {
 
 impl Default for FeedbackOptions {
     fn default() -> Self {
-        FeedbackOptions { tau: 0.1, row_steps: None, col_resolution: 3, row_resolution: 2, passes: 1 }
+        FeedbackOptions { tau: 0.1, row_steps: None, col_resolution: 3, row_resolution: 2, passes: 2 }
     }
 }
 
@@ -176,19 +177,19 @@ impl Plan {
     ///
     /// # Panics
     /// If the weights are not whole rows of the matrix.
-    pub fn quantize(&self, first_row: usize, weights: &[f32]) -> Result<QuantizedBand> {
+    pub fn quantize(&self, first_row: usize, weights: Vec<f32>) -> Result<QuantizedBand> {
         let cols = self.matrix.cols as usize;
         if let Some(index) = weights.iter().position(|w| !w.is_finite()) {
             return Err(Error::NonFinite { index: (first_row * cols + index) as u64, value: weights[index] });
         }
         let rows = weights.len() / cols.max(1);
         let band = Band { factors: &self.row_factors[first_row..first_row + rows] };
-        let (levels, moments) = self.search_band(&band, weights);
+        let (levels, moments) = self.search_band(&band, weights.into());
         Ok(QuantizedBand { levels, rows, loss: moments.loss })
     }
 
     /// Levels of a band, and sums over it.
-    fn search_band(&self, band: &Band<'_>, weights: &[f32]) -> (Vec<i32>, band::Sums) {
+    fn search_band(&self, band: &Band<'_>, weights: Cow<'_, [f32]>) -> (Vec<i32>, band::Sums) {
         let size = Size { rows: band.factors.len(), cols: self.matrix.cols as usize };
         let value =
             |r: usize, c: usize| f64::from(weights[r * size.cols + c] / band.factors[r]) * self.inverse[c];

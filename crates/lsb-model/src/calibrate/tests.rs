@@ -1,0 +1,218 @@
+//! Calibration through the whole pipeline, and what it makes of odd inputs.
+
+use super::gather::{Gather, Place};
+use super::moments::InputMoments;
+use crate::spec::MapSpec;
+use crate::{Error, ModelRunner, NoTap, RunOptions, Sensitivity, Tap, TextCalibration};
+use candle_core::{Device, Tensor};
+use lsb_quant::Registry;
+use lsb_quant::calibrate::Moments;
+use lsb_stream::{Budget, CompressConfig, CompressReport, LoopCompressor};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+fn reflm() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/reflm")
+}
+
+fn options(output: &Path, codec: &str) -> CompressConfig {
+    let mut config = CompressConfig::default();
+    config.output = Some(output.to_owned());
+    config.codec = Some(codec.to_owned());
+    (config.calib_tokens, config.seqlen) = (2048, 128);
+    config
+}
+
+fn compressor(config: CompressConfig) -> LoopCompressor {
+    let calibration = TextCalibration::from_config(&config).unwrap().unwrap();
+    LoopCompressor::new(config).with_calibration(Arc::new(calibration))
+}
+
+fn compress(config: CompressConfig) -> CompressReport {
+    compressor(config).compress_model(reflm(), None).unwrap()
+}
+
+fn files(package: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut out: Vec<_> = std::fs::read_dir(package)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(p).unwrap()))
+        .collect();
+    out.sort();
+    out
+}
+
+/// Mean negative log likelihood over a little held-out text.
+fn nll(package: &Path) -> f64 {
+    let budget = Budget::new(200_000_000);
+    let model = ModelRunner::open(package, &Registry::standard(), &budget, &RunOptions::default()).unwrap();
+    let text = std::fs::read_to_string(reflm().join("../text/eval.txt")).unwrap();
+    let ids = crate::Tokenizer::open(&reflm()).unwrap().encode(&text, false).unwrap();
+    let windows: Vec<Vec<u32>> = ids.chunks(256).take(8).map(<[u32]>::to_vec).collect();
+    let mut batch = model.batch(&windows).unwrap();
+    batch.run(&mut NoTap).unwrap();
+    let head = model.head().unwrap();
+    let (mut sum, mut count) = (0.0, 0.0);
+    for (i, chunk) in batch.chunks().into_iter().enumerate() {
+        let logits = head.logits(&batch.output(i).unwrap()).unwrap().to_vec2::<f32>().unwrap();
+        for (at, row) in chunk.zip(logits).filter(|(at, _)| at % 256 != 255) {
+            let largest = row.iter().copied().fold(f32::MIN, f32::max);
+            let sum_exp: f64 = row.iter().map(|&y| f64::from(y - largest).exp()).sum();
+            sum += sum_exp.ln() - f64::from(row[ids[at + 1] as usize] - largest);
+            count += 1.0;
+        }
+    }
+    sum / count
+}
+
+#[test]
+fn a_calibrated_package_meets_its_size_and_answers_better() {
+    let dir = tempfile::tempdir().unwrap();
+    let calibrated = compress(options(&dir.path().join("a"), "trellis:bpw=2.2,states=8"));
+    let mut config = options(&dir.path().join("b"), "trellis:bpw=2.2,states=8");
+    config.calib = Some("none".into());
+    assert!(TextCalibration::from_config(&config).unwrap().is_none());
+    LoopCompressor::new(config).compress_model(reflm(), None).unwrap();
+    assert!(calibrated.tensors.iter().any(|t| t.tau.is_some()));
+    assert!(!calibrated.calibration.is_empty());
+    let (with, without) = (nll(&dir.path().join("a")), nll(&dir.path().join("b")));
+    assert!(with + 0.05 < without, "{with} {without}");
+
+    let mut config = options(&dir.path().join("c"), "trellis:states=8");
+    config.target = Some(lsb_stream::Target::Bpw(2.5));
+    let report = compress(config);
+    let bpw = 8.0 * report.package_bytes as f64 / report.weights as f64;
+    assert!((bpw / 2.5 - 1.0).abs() < 0.005, "{bpw}");
+}
+
+#[test]
+fn packages_are_the_same_on_any_number_of_threads_and_after_any_interruption() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = options(&dir.path().join("one"), "trellis:bpw=2.2,states=8");
+    config.threads = 1;
+    compress(config.clone());
+    let expected = files(&dir.path().join("one"));
+    config.threads = 3;
+    config.output = Some(dir.path().join("three"));
+    compress(config.clone());
+    assert!(files(&dir.path().join("three")) == expected, "three threads");
+
+    // Stopped after some tensors, then taken up again.
+    struct StopAfter(AtomicUsize, Arc<AtomicBool>);
+    impl lsb_stream::Observer for StopAfter {
+        fn tensor_finished(&mut self, _: &lsb_stream::TensorReport) {
+            if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.1.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+    config.output = Some(dir.path().join("stopped"));
+    for tensors in [1, 9, 25] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let observer = StopAfter(AtomicUsize::new(tensors), Arc::clone(&stop));
+        let result = compressor(config.clone())
+            .with_observer(Box::new(observer))
+            .with_interrupt(stop)
+            .compress_model(reflm(), None);
+        assert!(matches!(result, Err(lsb_stream::Error::Interrupted)), "after {tensors} tensors");
+    }
+    let report = compress(config);
+    assert!(report.resumed_tensors > 0);
+    assert!(files(&dir.path().join("stopped")) == expected, "resumed");
+}
+
+#[test]
+fn what_was_calibrated_on_decides_whether_work_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = options(&dir.path().join("a"), "rtn:4");
+    // No codec wants it: the text makes no difference.
+    assert!(compress(config.clone()).calibration.is_empty());
+    let mut other = config.clone();
+    other.calib_tokens = 77;
+    assert!(compress(other).already_done);
+    let wanted = options(&dir.path().join("b"), "gptq:bits=3");
+    compress(wanted.clone());
+    let mut other = wanted.clone();
+    other.seed = 1;
+    assert!(compressor(other).compress_model(reflm(), None).is_err(), "another package is in the way");
+    assert!(compress(wanted).already_done);
+}
+
+fn place(budget: u64) -> Place {
+    Place { budget: Budget::new(budget), spill: None, factor_bytes: 1 << 20, chunks: vec![40, 24] }
+}
+
+fn map(tensor: &str, inputs: usize) -> MapSpec {
+    MapSpec { tensor: tensor.into(), bias: None, inputs, outputs: 3, inputs_first: false }
+}
+
+fn tensor(tokens: usize, width: usize, seed: usize) -> Tensor {
+    let values = (0..tokens * width).map(|i| ((i * 7919 + seed * 104_729) % 1000) as f32 / 500.0 - 1.0);
+    Tensor::from_vec(values.collect(), (tokens, width), &Device::Cpu).unwrap()
+}
+
+fn moments(budget: u64) -> Arc<InputMoments> {
+    let (place, map) = (place(budget), map("w", 48));
+    let shared = self::map("v", 48);
+    let mut gather = Gather::new(&place, &[&map, &shared]);
+    for (i, tokens) in [40, 24].into_iter().enumerate() {
+        let x = tensor(tokens, 48, i);
+        gather.linear(0, &map, &x, &x).unwrap();
+        // A map that shares the input adds nothing.
+        gather.linear(0, &shared, &x, &x).unwrap();
+        gather.linear(0, &self::map("u", 48), &x, &x).unwrap();
+    }
+    let mut seen = gather.finish();
+    let (w, v) = (seen.remove("w").unwrap(), seen.remove("v").unwrap());
+    assert!(Arc::ptr_eq(&w, &v));
+    w
+}
+
+#[test]
+fn moments_are_the_same_from_sums_and_from_a_file() {
+    let (sums, file) = (moments(1 << 24), moments(0));
+    let columns = [3, 1, 40, 17];
+    let (a, b) = (sums.block(&columns).unwrap(), file.block(&columns).unwrap());
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5));
+    assert_eq!(sums.diagonal(), file.diagonal());
+    // Against their definition.
+    let rows: Vec<Vec<f32>> =
+        [(40, 0), (24, 1)].iter().flat_map(|&(n, s)| tensor(n, 48, s).to_vec2::<f32>().unwrap()).collect();
+    let mean = rows.iter().map(|x| f64::from(x[3] * x[40])).sum::<f64>() / 64.0;
+    assert!((f64::from(a[2]) - mean).abs() < 1e-5);
+    assert!(
+        (f64::from(sums.diagonal()[5]) - rows.iter().map(|x| f64::from(x[5] * x[5])).sum::<f64>() / 64.0)
+            .abs()
+            < 1e-5
+    );
+}
+
+#[test]
+fn a_text_is_cut_into_evenly_spaced_windows() {
+    let config = options(Path::new("x"), "trellis");
+    let mut calibration = TextCalibration::from_config(&config).unwrap().unwrap();
+    let held_out = calibration.split_held_out();
+    assert!(held_out.len() > 30_000);
+    let mut config = config;
+    config.calib = Some("/no/such/file".into());
+    assert!(matches!(TextCalibration::from_config(&config), Err(Error::Input(_))));
+    config.calib = None;
+    config.calib_tokens = 0;
+    assert!(TextCalibration::from_config(&config).is_err());
+}
+
+#[test]
+fn rare_experts_and_constant_inputs_are_no_obstacle() {
+    // A mixture whose experts see few tokens, or none.
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["mixtral", "qwen3-moe"] {
+        let path = reflm().join("../golden").join(name);
+        let budget = Budget::new(64_000_000);
+        let model = ModelRunner::open(&path, &Registry::standard(), &budget, &RunOptions::default()).unwrap();
+        let windows = vec![vec![5u32; 12]];
+        let sensitivity = Sensitivity::estimate(&model, &windows, 0).unwrap();
+        assert!(sensitivity.outputs.values().flatten().all(|x| x.is_finite()));
+    }
+    drop(dir);
+}
