@@ -17,6 +17,7 @@ pub mod package;
 mod plan;
 mod process;
 mod report;
+pub mod retouch;
 pub mod source;
 pub mod spill;
 pub mod store;

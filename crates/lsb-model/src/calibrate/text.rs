@@ -78,8 +78,11 @@ impl TextCalibration {
         }
     }
 
-    /// The sequences: evenly spaced windows of the text, as many as there are tokens for.
-    fn windows(&self, tokenizer: &Tokenizer, context: Option<usize>) -> Result<Vec<Vec<u32>>> {
+    /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `context`.
+    ///
+    /// # Errors
+    /// If the text cannot be cut into tokens.
+    pub fn windows(&self, tokenizer: &Tokenizer, context: Option<usize>) -> Result<Vec<Vec<u32>>> {
         let longest = context.unwrap_or(LONGEST).min(LONGEST);
         let length = if self.seqlen == 0 { longest } else { self.seqlen.min(context.unwrap_or(usize::MAX)) };
         let ids = tokenizer.encode(self.content(), false)?;

@@ -9,7 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{GradientTap, Objective, Piece, backward};
+pub use backward::{GradientTap, MapGradient, Objective, Piece, backward};
 pub use batch::Batch;
 use batch::Handle;
 pub use head::{Head, HeadTile};
@@ -23,8 +23,9 @@ use crate::{ModelConfig, Result};
 use lsb_format::Error;
 use lsb_quant::Registry;
 use lsb_stream::source::OpenOptions;
+use candle_core::Tensor;
 use lsb_stream::{
-    Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource, open_weights,
+    ActivationStore, Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource, open_weights,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,6 +154,16 @@ impl ModelRunner {
         Batch::new(Handle::Borrowed(self), windows, None)
     }
 
+    /// The same with every window in one chunk, in which short ones may lie together. Memory for intermediate values is
+    /// reserved for the longest window.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::batch`].
+    pub(crate) fn whole_batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
+        let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+        Batch::new(Handle::Borrowed(self), windows, Some(longest.max(1)))
+    }
+
     /// The same, for whoever keeps the batch beside other things.
     ///
     /// # Errors
@@ -195,6 +206,27 @@ impl ModelRunner {
     /// If its weights cannot be read.
     pub fn map(&self, map: &MapSpec) -> Result<Arc<dyn crate::Linear>> {
         self.weights.map(map)
+    }
+
+    /// A bias or other vector.
+    pub(crate) fn vector(&self, name: &str) -> Result<Tensor> {
+        self.weights.vector(name, false)
+    }
+
+    /// Rows of the embedding's matrix as it is now, unscaled, one behind the other.
+    pub(crate) fn embedding_rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let rows: Vec<usize> = ids.iter().map(|&id| id as usize).collect();
+        self.weights.rows(&self.spec.embedding.tokens, &rows, self.spec.hidden)
+    }
+
+    /// A store for activations of such sizes, in numbers of values, that lives beside the batches of this model.
+    pub(crate) fn store(&self, slots: Vec<usize>) -> Result<ActivationStore> {
+        Ok(ActivationStore::new(&self.activations, slots, self.options.spill.as_deref())?)
+    }
+
+    /// The memory that all of it shares.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Memory for activations.

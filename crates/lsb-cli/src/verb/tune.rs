@@ -1,0 +1,169 @@
+//! `lsb tune`
+
+use super::parents::Parents;
+use super::running::Running;
+use crate::Common;
+use crate::exit::{Failure, Outcome};
+use crate::render::progress::{Progress, Unit};
+use crate::render::{print, print_json, say, tune as render};
+use lsb_model::tune::{TuneOptions, TuneProgress, Tuned, scaled_sides, tunable, tune};
+use lsb_model::{TextCalibration, Tokenizer};
+use lsb_stream::package::Package;
+use lsb_stream::retouch::{Retouch, retouch};
+use lsb_stream::store::RealStore;
+use lsb_stream::{CompressConfig, Error};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Train the scales of a package so that it predicts more like its original
+///
+/// The integers of every calibrated trellis tensor stay as they are; the scale of each of its rows and columns is moved
+/// by gradient descent until the predictions come closer to the original's on a text, of which one window in eight is
+/// held out as a check. The result is a new package. Needs memory for the gradients of one window besides what is
+/// allowed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  lsb tune out/llama --against models/llama -o out/llama-tuned --steps 100")]
+pub(crate) struct Args {
+    /// Package directory
+    #[arg(value_name = "PACKAGE")]
+    package: PathBuf,
+
+    /// The original
+    #[arg(long, value_name = "MODEL", required = true)]
+    against: PathBuf,
+
+    /// Package directory to make
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Replace an existing package
+    #[arg(long)]
+    overwrite: bool,
+
+    #[command(flatten)]
+    training: Training,
+    #[command(flatten)]
+    running: Running,
+}
+
+/// How scales are trained.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Training")]
+struct Training {
+    /// Text to train on: a file, or `default` for the bundled one
+    #[arg(long, value_name = "FILE", default_value = "default")]
+    calib: String,
+
+    /// Tokens of that text
+    #[arg(long, value_name = "N", default_value_t = 131_072)]
+    calib_tokens: usize,
+
+    /// Tokens of one sequence, as far as the model's context allows
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    seqlen: usize,
+
+    /// Seed of the order of sequences
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Steps at most, of eight sequences each; training ends earlier where nothing is gained
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    steps: usize,
+
+    /// How far the logarithm of a scale moves in a step at first
+    #[arg(long, value_name = "X", default_value_t = 2e-3, value_parser = rate)]
+    rate: f64,
+
+    /// Scales are stored to 2^-N of an octave, N from 0 to 8
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u32).range(0..=8))]
+    resolution: u32,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        _ => Err("it must be above 0 and at most 1".to_owned()),
+    }
+}
+
+impl Training {
+    fn options(&self) -> TuneOptions {
+        TuneOptions { steps: self.steps, rate: self.rate, seed: self.seed, ..TuneOptions::default() }
+    }
+
+    /// Windows of the text, cut by the tokenizer in `folder`.
+    fn windows(&self, folder: &Path, context: Option<usize>) -> Result<Vec<Vec<u32>>, Failure> {
+        let mut config = CompressConfig::default();
+        config.calib = Some(self.calib.clone());
+        (config.calib_tokens, config.seqlen) = (self.calib_tokens, self.seqlen);
+        let missing = || Failure::usage("training needs a text; --calib takes a file, or default");
+        let text = TextCalibration::from_config(&config)?.ok_or_else(missing)?;
+        Ok(text.windows(&Tokenizer::open(folder)?, context)?)
+    }
+}
+
+pub(crate) fn run(args: &Args, common: Common) -> Outcome {
+    let start = Instant::now();
+    let budget = args.running.begin()?;
+    let package = Package::open(&args.package)?;
+    let tensors = tunable(&package)?;
+    if args.output.exists() && !args.overwrite {
+        let message = format!("{} already exists; use --overwrite to replace it", args.output.display());
+        return Err(Failure::refused(message));
+    }
+    let _parents = Parents::of(&args.output)?;
+    let interrupt = super::interrupt_flag()?;
+    let teacher = args.running.open(&args.against, &budget, 2)?;
+    let student = args.running.open(&args.package, &budget, 2)?;
+    let windows = args.training.windows(&args.package, student.spec().context)?;
+    let progress = Progress::new(common, Unit::Steps);
+    let mut last = f64::NAN;
+    let mut tell = |p: TuneProgress| {
+        let what = format!("KL {:.5}, held out {:.5}", p.training, p.held_out);
+        progress.set(p.step as u64, p.steps as u64, &what);
+        if progress.lines() && p.held_out != last {
+            say(format_args!("step {} of {}: KL {:.5} on held-out text", p.step, p.steps, p.held_out));
+            last = p.held_out;
+        }
+    };
+    let options = args.training.options();
+    let tuned = tune(&student, &teacher, &tensors, &windows, &options, &interrupt, &mut tell);
+    progress.finish();
+    let tuned = tuned?;
+    let sides = scaled_sides(&package, &tuned, args.training.resolution)?;
+    let side_bytes = [
+        sides.keys().map(|name| Ok(package.tensor(name)?.side().len())).sum::<Result<usize, Error>>()?,
+        sides.values().map(Vec::len).sum(),
+    ];
+    let wanted = Retouch {
+        output: args.output.clone(),
+        sides,
+        note: note(&tuned),
+        overwrite: args.overwrite,
+        restart: false,
+        shard_bytes: CompressConfig::default().shard_bytes,
+    };
+    let made = retouch(&package, Arc::new(RealStore), &wanted, &interrupt)?;
+    let summary =
+        render::Summary { output: &args.output, side_bytes, seconds: start.elapsed().as_secs_f64() };
+    if common.json {
+        print_json(&render::json(&tuned, &made, &summary))
+    } else {
+        print(&render::text(&tuned, &made, &summary))
+    }
+}
+
+/// What the package's documents say.
+fn note(tuned: &Tuned) -> String {
+    format!(
+        "The scales of {} tensors were tuned after that ({} steps on {} tokens): divergence from the original {:.5} nats \
+         per token before, {:.5} after, on {} tokens held out. Figures of weights are those before.",
+        tuned.factors.len(),
+        tuned.best_step,
+        tuned.tokens[0],
+        tuned.before,
+        tuned.after,
+        tuned.tokens[1]
+    )
+}
