@@ -46,7 +46,8 @@ pub use linear::Linear;
 pub use pooling::{Pooling, PoolingKind};
 pub use role::{ExpertPart, Role, role_of};
 pub use runner::{
-    Batch, GradientTap, Head, HeadTile, MapGradient, ModelRunner, Objective, Piece, RunOptions, Session, backward,
+    Batch, GradientTap, Head, HeadTile, MapGradient, ModelRunner, Objective, Piece, RunOptions, Session,
+    backward,
 };
 pub use sample::{Sampler, SamplerOptions, StopStrings};
 pub use sensitivity::Sensitivity;

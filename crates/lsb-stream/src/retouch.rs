@@ -63,7 +63,9 @@ pub fn retouch(
     let is_stored =
         |name: &str| manifest.tensor(name).is_some_and(|t| matches!(t.content, Content::Stored(_)));
     if let Some(name) = wanted.sides.keys().find(|name| !is_stored(name)) {
-        return Err(FormatError::argument("the package stores no tensor of that name").in_tensor(name).into());
+        return Err(FormatError::argument("the package stores no tensor of that name")
+            .in_tensor(name)
+            .into());
     }
     let options = WriteOptions {
         fingerprint: fingerprint(manifest, wanted)?,

@@ -87,7 +87,7 @@ pub(crate) fn json(report: &CompressReport, verdict: &Verdict) -> Value {
         "budget_bytes": report.budget_bytes, "budget_peak_bytes": report.budget_peak_bytes,
         "bytes_read": report.bytes_read, "resumed_tensors": report.resumed_tensors,
         "already_done": report.already_done, "warnings": report.warnings,
-        "phases": phases_json(), "calibration": report.calibration, "search": serde_json::Value::Null,
+        "phases": phases_json(), "calibration": report.calibration, "search": Value::Null, "tune": Value::Null,
         "passed": verdict.passed, "checks": verdict.checks,
         "lossy": figures.as_ref().and_then(|f| f.lossy),
         "layers": report.layers.iter().map(|l| layer_json(report, l)).collect::<Vec<_>>(),

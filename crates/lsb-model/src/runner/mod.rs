@@ -20,12 +20,13 @@ use crate::cache::CacheType;
 use crate::spec::{MapSpec, ModelSpec};
 use crate::weights::Weights;
 use crate::{ModelConfig, Result};
+use candle_core::Tensor;
 use lsb_format::Error;
 use lsb_quant::Registry;
 use lsb_stream::source::OpenOptions;
-use candle_core::Tensor;
 use lsb_stream::{
-    ActivationStore, Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource, open_weights,
+    ActivationStore, Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource,
+    open_weights,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -40,8 +40,7 @@ impl Corrections {
         let (spec, source) = (model.spec(), model.source());
         let mut used: Vec<(&str, [usize; 2])> = Vec::new();
         for map in spec.every_map() {
-            let shape =
-                if map.inputs_first { [map.inputs, map.outputs] } else { [map.outputs, map.inputs] };
+            let shape = if map.inputs_first { [map.inputs, map.outputs] } else { [map.outputs, map.inputs] };
             used.push((&map.tensor, shape));
         }
         let embedding = (spec.embedding.tokens.as_str(), [spec.vocab, spec.hidden]);

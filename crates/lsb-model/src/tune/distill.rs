@@ -211,7 +211,8 @@ impl Objective for Distill<'_> {
         tap: &mut dyn GradientTap,
     ) -> Result<Tensor> {
         check(self.interrupt)?;
-        let inside = self.windows.iter().filter(|(_, at)| (piece.first..piece.first + piece.ids.len()).contains(at));
+        let inside =
+            self.windows.iter().filter(|(_, at)| (piece.first..piece.first + piece.ids.len()).contains(at));
         let numbers: Vec<usize> = inside.map(|(number, _)| *number).collect();
         let states = self.teacher.states(&numbers)?;
         let (student, original) = (model.head()?, self.teacher.model.head()?);

@@ -20,7 +20,8 @@ pub fn rescale(
     resolution: u32,
 ) -> Result<Vec<u8>> {
     if (rows.len() as u64, cols.len() as u64) != (matrix.rows, matrix.cols) {
-        let message = format!("{} and {} factors for {} x {}", rows.len(), cols.len(), matrix.rows, matrix.cols);
+        let message =
+            format!("{} and {} factors for {} x {}", rows.len(), cols.len(), matrix.rows, matrix.cols);
         return Err(Error::argument(message).into());
     }
     if let Some(bad) = rows.iter().chain(cols).find(|x| !(x.is_finite() && **x > 0.0)) {
@@ -38,8 +39,8 @@ pub fn rescale(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::trellis::Trellis;
     use crate::Quantizer;
+    use crate::codec::trellis::Trellis;
     use lsb_format::DType;
 
     const MATRIX: MatrixInfo = MatrixInfo { rows: 48, cols: 64, dtype: DType::F32 };
@@ -59,7 +60,9 @@ mod tests {
             let new = rescale(&old, &MATRIX, &rows, &cols, resolution).unwrap();
             let (before, after) = (Side::read(&old, &MATRIX).unwrap(), Side::read(&new, &MATRIX).unwrap());
             let most = 2f64.powf(0.501 / f64::from(1u32 << resolution));
-            for (before, after, wanted) in [(before.cols, after.cols, &cols), (before.rows, after.rows, &rows)] {
+            for (before, after, wanted) in
+                [(before.cols, after.cols, &cols), (before.rows, after.rows, &rows)]
+            {
                 let before = before.map_or_else(|| vec![1.0; wanted.len()], |s| s.factors());
                 for ((b, a), w) in before.iter().zip(after.unwrap().factors()).zip(wanted) {
                     let off = f64::from(a) / (f64::from(*b) * w);
@@ -75,7 +78,8 @@ mod tests {
         let (rows, cols) = (factors(48, 3), factors(64, 50));
         assert!(rescale(&[], &MATRIX, &rows[1..], &cols, 6).is_err());
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let rows: Vec<f64> = rows.iter().enumerate().map(|(i, &x)| if i == 7 { bad } else { x }).collect();
+            let rows: Vec<f64> =
+                rows.iter().enumerate().map(|(i, &x)| if i == 7 { bad } else { x }).collect();
             assert!(rescale(&[], &MATRIX, &rows, &cols, 6).is_err(), "{bad}");
         }
         assert!(rescale(&[9], &MATRIX, &rows, &cols, 6).is_err());
