@@ -21,7 +21,8 @@ pub(super) struct PassCalibrator {
     source: Arc<dyn WeightSource>,
     budget: Budget,
     windows: Vec<Vec<u32>>,
-    seed: u64,
+    /// Seed of gradients; `None` where all outputs count the same.
+    seed: Option<u64>,
     interrupt: Arc<AtomicBool>,
     /// What outputs bear, once it was estimated.
     weighting: Option<Weighting>,
@@ -55,14 +56,15 @@ impl PassCalibrator {
         budget: &Budget,
         windows: Vec<Vec<u32>>,
         what: &str,
-        seed: u64,
+        seed: Option<u64>,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Self> {
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
         let notes = vec![format!(
-            "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, seed {seed}.",
-            windows.len()
+            "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, {}.",
+            windows.len(),
+            seed.map_or("all outputs of a map counting the same".to_owned(), |seed| format!("seed {seed}"))
         )];
         let spec = ModelSpec::new(&config, &*source)?;
         Ok(PassCalibrator {
@@ -182,15 +184,13 @@ impl PassCalibrator {
 
     /// Estimates what outputs bear, once.
     fn weigh(&mut self) -> Result<()> {
-        if self.weighting.is_some() {
-            return Ok(());
-        }
+        let Some(seed) = self.seed.filter(|_| self.weighting.is_none()) else { return Ok(()) };
         let _phase = tracing::debug_span!("gradients").entered();
         let model = self.runner()?;
         let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
         let (windows, length) = weighting::windows(&self.windows, model.spec(), bytes);
         let tokens: usize = windows.iter().map(Vec::len).sum();
-        let sensitivity = Sensitivity::estimate(&model, &windows, self.seed)?;
+        let sensitivity = Sensitivity::estimate(&model, &windows, seed)?;
         self.notes.push(format!(
             "What outputs bear was estimated from gradients on {tokens} tokens in sequences of up to {length}."
         ));

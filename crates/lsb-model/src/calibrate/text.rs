@@ -3,7 +3,9 @@
 use super::pass::PassCalibrator;
 use crate::{Error, ModelConfig, ModelSpec, Result, Tokenizer};
 use lsb_stream::source::{Model, OpenOptions};
-use lsb_stream::{Budget, CalibrationSource, Calibrator, CompressConfig, ModelWeights, WeightSource};
+use lsb_stream::{
+    Budget, CalibrationSource, Calibrator, CompressConfig, ModelWeights, OutputWeights, WeightSource,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +23,7 @@ pub struct TextCalibration {
     tokens: usize,
     seqlen: usize,
     seed: u64,
+    weights: OutputWeights,
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ impl TextCalibration {
             return Err(lsb_format::Error::argument(message).into());
         }
         let (tokens, seqlen, seed) = (config.calib_tokens, config.seqlen, config.seed);
-        Ok(Some(TextCalibration { text, tokens, seqlen, seed }))
+        Ok(Some(TextCalibration { text, tokens, seqlen, seed, weights: config.output_weights }))
     }
 
     /// Takes the last quarter of the text away, for whoever has to judge what was calibrated on the rest.
@@ -123,7 +126,12 @@ fn open(model: &Model) -> Result<(ModelConfig, Arc<dyn WeightSource>, PathBuf)> 
 impl CalibrationSource for TextCalibration {
     fn identity(&self) -> String {
         let hash = blake3::hash(self.content().as_bytes()).to_hex();
-        format!("text {}, {} tokens in {}, seed {}", &hash[..16], self.tokens, self.seqlen, self.seed)
+        let text =
+            format!("text {}, {} tokens in {}, seed {}", &hash[..16], self.tokens, self.seqlen, self.seed);
+        match self.weights {
+            OutputWeights::Gradients => text,
+            OutputWeights::Equal => text + ", all outputs the same",
+        }
     }
 
     fn tensors(&self, model: &Model) -> lsb_stream::Result<Vec<String>> {
@@ -161,7 +169,8 @@ impl CalibrationSource for TextCalibration {
                     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
                 }
             };
-            PassCalibrator::new(config, source, budget, windows, &what, self.seed, interrupt)
+            let seed = (self.weights == OutputWeights::Gradients).then_some(self.seed);
+            PassCalibrator::new(config, source, budget, windows, &what, seed, interrupt)
         };
         Ok(Box::new(calibrator().map_err(stream_error)?))
     }

@@ -118,6 +118,32 @@ impl InputFactor {
         factor.row(i - first)
     }
 
+    /// `w H w^T` with the damped moments `H` of which this is the factor: the mean square of the output of a row `w`, whose
+    /// weights come as they are stored.
+    ///
+    /// # Panics
+    /// If there is not a weight for each input.
+    pub fn power(&self, row: &[f32]) -> f64 {
+        assert_eq!(row.len(), self.len(), "a weight for each input");
+        self.blocks
+            .iter()
+            .map(|(first, factor)| {
+                // With H = U^-1 U^-T it is the square of the solution of U^T z = w.
+                let mut z: Vec<f64> =
+                    self.order[*first..first + factor.len()].iter().map(|&c| f64::from(row[c])).collect();
+                let mut sum = 0.0;
+                for i in 0..z.len() {
+                    let u = factor.row(i);
+                    z[i] /= f64::from(u[i]);
+                    let at = z[i];
+                    sum += at * at;
+                    z[i + 1..].iter_mut().zip(&u[i + 1..]).for_each(|(z, &u)| *z -= at * f64::from(u));
+                }
+                sum
+            })
+            .sum()
+    }
+
     /// The places of each block, in order.
     pub fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         self.blocks.iter().map(|(first, factor)| *first..first + factor.len())
