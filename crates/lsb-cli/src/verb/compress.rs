@@ -9,7 +9,7 @@ use crate::exit::{Failure, Outcome};
 use crate::render::progress::{Progress, Unit};
 use crate::render::{compress, print, print_json};
 use lsb_model::TextCalibration;
-use lsb_stream::{CompressConfig, CompressReport, LoopCompressor};
+use lsb_stream::{CalibrationSource, CompressConfig, CompressReport, LoopCompressor};
 use lsb_validate::{QualityTargets, Validator, Verdict, size_measurements};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -105,17 +105,20 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     if verdict.passed { Ok(()) } else { Err(Failure::CheckFailed) }
 }
 
-/// A compressor that runs the model on the calibration text the options name.
+/// A compressor that calibrates on the text or with the saved statistics the options name.
 ///
 /// With `held_out`, without the part of the text that a search judges on.
 pub(super) fn calibrated(config: CompressConfig, held_out: bool) -> Result<LoopCompressor, Failure> {
-    let mut calibration = TextCalibration::from_config(&config)?;
-    if let Some(calibration) = calibration.as_mut().filter(|_| held_out) {
-        calibration.split_held_out();
-    }
+    let source = if held_out {
+        let mut text = TextCalibration::from_config(&config)?;
+        text.iter_mut().for_each(|t| drop(t.split_held_out()));
+        text.map(|t| Arc::new(t) as Arc<dyn CalibrationSource>)
+    } else {
+        lsb_model::calibration_source(&config)?
+    };
     let compressor = LoopCompressor::new(config);
-    Ok(match calibration {
-        Some(calibration) => compressor.with_calibration(Arc::new(calibration)),
+    Ok(match source {
+        Some(source) => compressor.with_calibration(source),
         None => compressor,
     })
 }

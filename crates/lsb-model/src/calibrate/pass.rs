@@ -81,6 +81,21 @@ impl PassCalibrator {
         })
     }
 
+    /// Tokens of all sequences.
+    pub(super) fn tokens(&self) -> usize {
+        self.windows.iter().map(Vec::len).sum()
+    }
+
+    /// Tokens of the longest sequence.
+    pub(super) fn longest(&self) -> usize {
+        self.windows.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Bytes that are left for rows of moments beside what is gathered in memory.
+    pub(super) fn strip_bytes(&self) -> u64 {
+        self.budget.limit() / 100 * (100 - PASS_SHARE) / 2
+    }
+
     fn runner(&self) -> Result<Arc<ModelRunner>> {
         // Weights change while the pass goes on: nothing is read ahead.
         let budget = Budget::new(self.budget.limit() / 100 * PASS_SHARE);
@@ -147,9 +162,8 @@ impl PassCalibrator {
         done: &HashSet<String>,
     ) -> Result<HashMap<String, Arc<InputMoments>>> {
         let place = self.place(batch);
-        let maps: Vec<&MapSpec> =
-            model.spec().blocks[block].branches.iter().flat_map(|b| b.part.every_map()).collect();
-        let maps: Vec<&MapSpec> = maps.into_iter().filter(|m| !done.contains(&m.tensor)).collect();
+        let maps = model.spec().blocks[block].branches.iter().flat_map(|b| b.part.every_map());
+        let maps: Vec<&MapSpec> = maps.filter(|m| is_calibrated(m) && !done.contains(&m.tensor)).collect();
         let mut gather = Gather::new(&place, &maps);
         batch.peek(&mut gather)?;
         Ok(gather.finish())
@@ -219,7 +233,9 @@ impl PassCalibrator {
             let blocks = model.spec().blocks.iter().enumerate();
             let maps = blocks.flat_map(|(i, b)| b.branches.iter().map(move |b| (i, &b.part)));
             let block_of = maps
-                .flat_map(|(i, p)| p.every_map().into_iter().map(move |m| (m.tensor.clone(), i)))
+                .flat_map(|(i, p)| p.every_map().into_iter().map(move |m| (m, i)))
+                .filter(|(m, _)| is_calibrated(m))
+                .map(|(m, i)| (m.tensor.clone(), i))
                 .collect();
             let gathered = HashMap::new();
             self.follower = Some(Follower { model, batch, gathered, done, block_of });
@@ -252,6 +268,11 @@ impl PassCalibrator {
         }
         Ok(f.gathered.get(tensor).cloned())
     }
+}
+
+/// Codecs take the columns of a matrix for its inputs: one that is stored the other way is compressed without calibration.
+pub(super) fn is_calibrated(map: &MapSpec) -> bool {
+    !map.inputs_first
 }
 
 impl Calibrator for PassCalibrator {

@@ -33,7 +33,43 @@ fn compress(config: CompressConfig) -> CompressReport {
     compressor(config).compress_model(reflm(), None).unwrap()
 }
 
-fn files(package: &Path) -> Vec<(String, Vec<u8>)> {
+/// A model of `fixtures/golden` in `dir`, with a tokenizer whose tokens are bytes.
+pub(super) fn golden(name: &str, dir: &Path) -> PathBuf {
+    let (from, to) = (reflm().join("../golden").join(name), dir.join(name));
+    std::fs::create_dir(&to).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    // The alphabet of byte-level tokenizers: printable bytes stand for themselves, the others for what follows 255.
+    let printable = |b: &u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
+    let others = (0..256).filter(|b| !printable(b)).zip(256..);
+    let mut letters: Vec<(u32, u32)> = (0..256).filter(printable).map(|b| (b, b)).chain(others).collect();
+    letters.sort_unstable();
+    let vocabulary: serde_json::Map<_, _> =
+        letters.iter().map(|&(b, c)| (char::from_u32(c).unwrap().to_string(), b.into())).collect();
+    let byte_level = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false
+    });
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": []
+        }
+    });
+    std::fs::write(to.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    to
+}
+
+/// Options for such a model.
+pub(super) fn tiny(output: &Path, codec: &str) -> CompressConfig {
+    let mut config = options(output, codec);
+    (config.calib_tokens, config.seqlen) = (256, 64);
+    config
+}
+
+pub(super) fn files(package: &Path) -> Vec<(String, Vec<u8>)> {
     let mut out: Vec<_> = std::fs::read_dir(package)
         .unwrap()
         .map(|e| e.unwrap().path())
