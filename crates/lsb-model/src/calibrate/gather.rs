@@ -1,6 +1,7 @@
 //! Gathers the inputs of the maps of a block.
 
 use super::moments::{InputMoments, Kept, add_products};
+use crate::sensitivity::not_finite;
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, Result};
@@ -132,6 +133,9 @@ impl Gather<'_> {
         let failed = || Error::compute(&map.tensor);
         let values = x.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(failed())?;
         let tokens = values.len() / group.inputs.max(1);
+        if let Some(x) = values.iter().find(|x| !x.is_finite()) {
+            return Err(not_finite(&map.tensor, format!("an input is {x}")).into());
+        }
         for row in values.chunks(group.inputs.max(1)) {
             for (sum, &x) in group.squares.iter_mut().zip(row) {
                 *sum += f64::from(x) * f64::from(x);

@@ -4,6 +4,8 @@ mod gather;
 mod moments;
 mod pass;
 mod saved;
+mod stages;
+mod starved;
 #[cfg(test)]
 mod tests;
 mod text;

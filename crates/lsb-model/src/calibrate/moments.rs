@@ -31,6 +31,11 @@ impl InputMoments {
         let diagonal = squares.iter().map(|s| (s / count) as f32).collect();
         InputMoments { n: squares.len(), tokens, diagonal, kept, block_limit }
     }
+
+    /// Inputs that were seen.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
 }
 
 impl Moments for InputMoments {
@@ -103,7 +108,9 @@ impl InputMoments {
         for (i, &tokens) in chunks.iter().enumerate().filter(|(_, t)| **t > 0) {
             store.get(i, &mut inputs)?;
             let x = Tensor::from_slice(&inputs[..tokens * self.n], (tokens, self.n), &Device::Cpu);
-            let x = x.and_then(|x| Ok((x.narrow(1, first, rows.len())?, x.narrow(1, first, width)?.contiguous()?)));
+            let x = x.and_then(|x| {
+                Ok((x.narrow(1, first, rows.len())?, x.narrow(1, first, width)?.contiguous()?))
+            });
             let (a, b) = x.map_err(Error::compute("inputs"))?;
             add_products_of(&a, &b, &mut sums)?;
         }

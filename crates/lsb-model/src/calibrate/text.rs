@@ -1,6 +1,7 @@
 //! Calibration text: from a file, or the one that comes with the program.
 
-use super::pass::{PassCalibrator, is_calibrated};
+use super::pass::PassCalibrator;
+use super::stages::stages;
 use crate::{Error, ModelConfig, ModelSpec, Result, Tokenizer};
 use lsb_stream::source::{Model, OpenOptions};
 use lsb_stream::{Budget, CalibrationSource, Calibrator, CompressConfig, ModelWeights, WeightSource};
@@ -160,10 +161,11 @@ impl CalibrationSource for TextCalibration {
                 );
             }
             let spec = ModelSpec::new(&config, &*source)?;
-            let maps = spec.blocks.iter().flat_map(|b| &b.branches).flat_map(|b| b.part.every_map());
-            let maps = maps.filter(|m| is_calibrated(m));
-            let head = spec.head.as_ref().map(|h| h.map.tensor.clone());
-            let mut names: Vec<String> = maps.map(|m| m.tensor.clone()).chain(head).collect();
+            let mut names = Vec::new();
+            for stage in spec.blocks.iter().flat_map(stages) {
+                names.extend(stage.every_map().map(|m| m.tensor.clone()));
+            }
+            names.extend(spec.head.as_ref().map(|h| h.map.tensor.clone()));
             names.push(spec.embedding.tokens.clone());
             Ok(names)
         };

@@ -7,9 +7,7 @@ use crate::calibrate::gather::block_limit;
 use lsb_format::ErrorKind;
 use lsb_quant::calibrate::Calibration;
 use lsb_stream::source::Model;
-use lsb_stream::{
-    Budget, CalibrationSource, Calibrator, CompressConfig, Error, Result, TensorWeights,
-};
+use lsb_stream::{Budget, CalibrationSource, Calibrator, CompressConfig, Error, Result, TensorWeights};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

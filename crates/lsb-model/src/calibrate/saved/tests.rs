@@ -2,7 +2,7 @@
 
 use super::record::{KEY, Record};
 use super::*;
-use crate::calibrate::tests::{files, golden, tiny};
+use crate::calibrate::tests::{files, golden, reflm, tiny};
 use crate::{Error, TextCalibration};
 use lsb_format::safetensors::{Header, PREFIX_LEN};
 use lsb_quant::calibrate::{Calibration, DenseMoments};
@@ -16,11 +16,11 @@ fn open(model: &Path) -> Model {
     Model::open(model, &OpenOptions::default()).unwrap()
 }
 
-fn options(output: &Path, megabytes: u64) -> SaveOptions {
+fn options(output: &Path) -> SaveOptions {
     SaveOptions {
         output: output.to_owned(),
         overwrite: false,
-        budget: Budget::new(megabytes * 1_000_000),
+        budget: Budget::new(120_000_000),
         store: Arc::new(RealStore),
         interrupt: Arc::default(),
     }
@@ -31,7 +31,7 @@ fn text() -> TextCalibration {
 }
 
 fn save(model: &Path, output: &Path) -> SavedStatistics {
-    save_statistics(&open(model), &text(), &options(output, 64), &mut |_, _, _| {}).unwrap()
+    save_statistics(&open(model), &text(), &options(output), &mut |_, _, _| {}).unwrap()
 }
 
 fn compress(model: &Path, config: CompressConfig) -> lsb_stream::Result<CompressReport> {
@@ -40,9 +40,8 @@ fn compress(model: &Path, config: CompressConfig) -> lsb_stream::Result<Compress
 }
 
 fn with(statistics: &Path, output: &Path) -> CompressConfig {
-    let mut config = tiny(output, "trellis:states=8");
+    let mut config = tiny(output, "trellis:bpw=3,states=8");
     config.calib = Some(statistics.display().to_string());
-    config.target = Some(lsb_stream::Target::Bpw(6.0));
     config
 }
 
@@ -85,7 +84,8 @@ impl Place {
         let old = text(&record);
         change(&mut record);
         let json = String::from_utf8(bytes[8..start].to_vec()).unwrap().replacen(&old, &text(&record), 1);
-        let json = format!("{:<1$}", json.trim_end(), start - 8);
+        let mut json = json.trim_end().to_owned();
+        json.extend(std::iter::repeat_n(' ', start - 8 - json.len()));
         bytes.splice(8..start, json.into_bytes());
         let path = self.path("changed.safetensors");
         std::fs::write(&path, bytes).unwrap();
@@ -94,7 +94,8 @@ impl Place {
 
     /// What compressing with the file at `path` says.
     fn refused(&self, path: &Path) -> String {
-        let config = with(path, &self.path("refused"));
+        let mut config = with(path, &self.path("refused"));
+        config.restart = true;
         match SavedCalibration::from_config(&config) {
             Err(e) => e.to_string(),
             Ok(saved) => {
@@ -107,30 +108,51 @@ impl Place {
 }
 
 #[test]
-fn packages_from_saved_statistics_are_the_same_on_any_number_of_threads_and_meet_their_size() {
-    for name in ["llama", "qwen3-moe"] {
+fn packages_from_saved_statistics_are_the_same_on_any_number_of_threads() {
+    for name in ["llama", "mixtral"] {
         let place = Place::new(name);
         let mut packages = Vec::new();
         for threads in [1, 3] {
             let mut config = with(&place.statistics, &place.path(&format!("p{threads}")));
             config.threads = threads;
             let report = compress(&place.model, config.clone()).unwrap();
-            let bpw = 8.0 * report.package_bytes as f64 / report.weights as f64;
-            assert!((bpw / 6.0 - 1.0).abs() < 0.02, "{name}: {bpw}");
             assert!(report.tensors.iter().filter(|t| t.tau.is_some()).count() > 10, "{name}");
             let notes = report.calibration.join("\n");
             assert!(notes.contains("stats.safetensors") && notes.contains("gradients"), "{notes}");
             packages.push(files(config.output.as_deref().unwrap()));
         }
         assert!(packages[0] == packages[1], "{name}");
-        let budget = Budget::new(64_000_000);
+        let budget = Budget::new(120_000_000);
         let registry = lsb_quant::Registry::standard();
         let package = place.path("p1");
         let model = crate::ModelRunner::open(&package, &registry, &budget, &Default::default()).unwrap();
         let mut batch = model.batch(&[vec![3, 4, 5]]).unwrap();
         batch.run(&mut crate::NoTap).unwrap();
-        assert!(batch.output(0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|x| x.is_finite()));
+        assert!(
+            batch
+                .output(0)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap()
+                .iter()
+                .all(|x| x.is_finite())
+        );
     }
+}
+
+#[test]
+fn a_package_from_saved_statistics_meets_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let statistics = dir.path().join("stats");
+    let saved = save(&reflm(), &statistics);
+    assert!(saved.tokens >= 256 && saved.widest.as_ref().is_some_and(|(_, n)| *n == 512), "{saved:?}");
+    let mut config = with(&statistics, &dir.path().join("p"));
+    (config.codec, config.target) = (Some("trellis:states=8".into()), Some(lsb_stream::Target::Bpw(2.5)));
+    let report = compress(&reflm(), config).unwrap();
+    let bpw = 8.0 * report.package_bytes as f64 / report.weights as f64;
+    assert!((bpw / 2.5 - 1.0).abs() < 0.005, "{bpw}");
 }
 
 #[test]
@@ -152,9 +174,9 @@ fn the_same_is_saved_every_time_and_in_place_of_nothing_unasked() {
     assert_ne!(input("q_proj"), input("o_proj"));
     assert!(record.maps[0].tensor.contains("q_proj"), "{}", record.maps[0].tensor);
 
-    let refused = save_statistics(&open(&place.model), &text(), &options(&again, 64), &mut |_, _, _| {});
+    let refused = save_statistics(&open(&place.model), &text(), &options(&again), &mut |_, _, _| {});
     assert!(refused.unwrap_err().to_string().contains("--overwrite"));
-    let mut over = options(&again, 64);
+    let mut over = options(&again);
     over.overwrite = true;
     std::fs::write(place.path("again.partial"), vec![7; 1 << 20]).unwrap();
     save_statistics(&open(&place.model), &text(), &over, &mut |_, _, _| {}).unwrap();
@@ -166,7 +188,7 @@ fn the_same_is_saved_every_time_and_in_place_of_nothing_unasked() {
 fn what_is_read_is_what_calibration_knew() {
     let place = Place::new("llama");
     let model = open(&place.model);
-    let (budget, interrupt) = (Budget::new(64_000_000), Arc::default());
+    let (budget, interrupt) = (Budget::new(120_000_000), Arc::default());
     let saved = SavedCalibration::open(&place.statistics).unwrap();
     let mut reader = saved.open(&model, &budget, Arc::clone(&interrupt)).unwrap();
     let mut maps = 0;
@@ -185,21 +207,6 @@ fn what_is_read_is_what_calibration_knew() {
     text().open(&model, &budget, interrupt).unwrap().survey(&mut compare).unwrap();
     assert_eq!(maps, saved.tensors(&model).unwrap().len());
     assert!(reader.calibration("model.norm.weight").unwrap().is_none());
-
-    // Too little memory for the moments: they come from inputs in a file, a few rows at a time, and are nearly the same.
-    let small = place.path("small");
-    let calibration = text();
-    let found = save_statistics(&model, &calibration, &options(&small, 3), &mut |_, _, _| {}).unwrap();
-    assert_eq!(found.bytes, std::fs::metadata(&small).unwrap().len());
-    let small = SavedCalibration::open(&small).unwrap();
-    let mut small = small.open(&model, &budget, Arc::default()).unwrap();
-    for tensor in saved.tensors(&model).unwrap() {
-        let (a, b) = (reader.calibration(&tensor).unwrap().unwrap(), small.calibration(&tensor).unwrap().unwrap());
-        let n = a.inputs.diagonal().len();
-        let (a, b) = (a.inputs.upper(0..n).unwrap(), b.inputs.upper(0..n).unwrap());
-        let scale = a.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-3 * scale), "{tensor}");
-    }
 }
 
 #[test]
@@ -307,7 +314,7 @@ fn nothing_half_written_ever_has_the_final_name() {
     let output = dir.path().join("stats");
     let attempt = |at: u64| {
         let store = Arc::new(CountdownStore::new(Arc::new(RealStore), at, Fault::Stop));
-        let mut options = options(&output, 64);
+        let mut options = options(&output);
         options.store = Arc::clone(&store) as Arc<dyn Store>;
         (save_statistics(&model, &calibration, &options, &mut |_, _, _| {}), store.operations())
     };
@@ -319,7 +326,10 @@ fn nothing_half_written_ever_has_the_final_name() {
         let (result, _) = attempt(at);
         assert!(result.is_err(), "{at} of {operations}");
         // Only the last operation comes behind the new name.
-        assert!(!output.exists() || (at == operations - 1 && std::fs::read(&output).unwrap() == whole), "{at}");
+        assert!(
+            !output.exists() || (at == operations - 1 && std::fs::read(&output).unwrap() == whole),
+            "{at}"
+        );
     }
 }
 
@@ -337,7 +347,7 @@ fn inputs_that_are_not_finite_are_named() {
         inputs: Vec::new(),
         maps: Vec::new(),
     };
-    let options = options(&dir.path().join("s"), 1);
+    let options = options(&dir.path().join("s"));
     let mut writer = super::write::Writer::begin(&options, record, &["w".into()], 1 << 10).unwrap();
     let known = |values: [f32; 4], outputs: Option<Vec<f64>>| Calibration {
         inputs: Arc::new(DenseMoments::new(values.to_vec(), 2)),

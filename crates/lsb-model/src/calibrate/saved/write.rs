@@ -4,6 +4,7 @@ use super::fingerprint::fingerprint;
 use super::record::{InputRecord, KEY, MapRecord, Record, VERSION};
 use crate::calibrate::TextCalibration;
 use crate::calibrate::text::stream_error;
+use crate::sensitivity::not_finite;
 use lsb_format::DType;
 use lsb_format::safetensors::{NewEntry, write_header};
 use lsb_quant::calibrate::{Calibration, Moments};
@@ -66,9 +67,8 @@ pub fn save_statistics(
     progress: &mut dyn FnMut(usize, usize, &str),
 ) -> Result<SavedStatistics> {
     let tensors = text.tensors(model)?;
-    let mut calibrator = text
-        .calibrator(model, &options.budget, Arc::clone(&options.interrupt))
-        .map_err(stream_error)?;
+    let mut calibrator =
+        text.calibrator(model, &options.budget, Arc::clone(&options.interrupt)).map_err(stream_error)?;
     let record = Record {
         version: VERSION,
         model: fingerprint(model)?,
@@ -127,7 +127,12 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn begin(options: &'a SaveOptions, record: Record, tensors: &[String], strip_bytes: u64) -> Result<Self> {
+    pub(super) fn begin(
+        options: &'a SaveOptions,
+        record: Record,
+        tensors: &[String],
+        strip_bytes: u64,
+    ) -> Result<Self> {
         let output = &options.output;
         let there = options.store.entry(output).map_err(Error::io("examine", output))?;
         let refuse = |why| Err(Error::Refused { message: format!("{} {why}", output.display()) });
@@ -170,7 +175,9 @@ impl<'a> Writer<'a> {
             MapRecord { tensor: tensor.to_owned(), input, relative: calibration.relative, outputs: None };
         if let Some(outputs) = &calibration.outputs {
             if let Some(row) = outputs.iter().position(|x| !(x.is_finite() && *x >= 0.0)) {
-                return Err(bad(tensor, &format!("an error of output {row} costs {}", outputs[row])));
+                return Err(
+                    not_finite(tensor, format!("an error of output {row} costs {}", outputs[row])).into()
+                );
             }
             let mut data = self.tensor(map.outputs_tensor(), DType::F64, outputs.len() as u64);
             data.put(outputs.iter().flat_map(|x| x.to_le_bytes()))?;
@@ -185,7 +192,11 @@ impl<'a> Writer<'a> {
         let mut record =
             InputRecord { name: tensor.to_owned(), moments: String::new(), diagonal: String::new() };
         if let Some(i) = moments.diagonal().iter().position(|x| !(x.is_finite() && *x >= 0.0)) {
-            return Err(bad(tensor, &format!("the mean square of input {i} is {}", moments.diagonal()[i])));
+            return Err(not_finite(
+                tensor,
+                format!("the mean square of input {i} is {}", moments.diagonal()[i]),
+            )
+            .into());
         }
         let mut data = self.tensor(record.diagonal_tensor(), DType::F32, n as u64);
         data.put(moments.diagonal().iter().flat_map(|x| x.to_le_bytes()))?;
@@ -196,7 +207,7 @@ impl<'a> Writer<'a> {
         for first in (0..n).step_by(rows) {
             let values = moments.upper(first..n.min(first + rows)).map_err(Error::codec(tensor))?;
             if let Some(x) = values.iter().find(|x| !x.is_finite()) {
-                return Err(bad(tensor, &format!("a product of inputs is {x}")));
+                return Err(not_finite(tensor, format!("a product of inputs is {x}")).into());
             }
             for values in values.chunks(1 << 16) {
                 data.put(values.iter().flat_map(|x| x.to_le_bytes()))?;
@@ -215,7 +226,12 @@ impl<'a> Writer<'a> {
         let begin = self.at;
         self.at += len * dtype.bits() / 8;
         self.entries.push((name, dtype, len, begin));
-        Data { file: &*self.file, path: &self.partial, at: self.reserved + begin, hasher: blake3::Hasher::new() }
+        Data {
+            file: &*self.file,
+            path: &self.partial,
+            at: self.reserved + begin,
+            hasher: blake3::Hasher::new(),
+        }
     }
 
     /// Writes the header, makes everything durable and gives the file its name. Returns its length.
@@ -277,13 +293,6 @@ impl Data<'_> {
     fn finish(self) -> String {
         self.hasher.finalize().to_hex().to_string()
     }
-}
-
-fn bad(tensor: &str, what: &str) -> Error {
-    lsb_format::Error::argument(format!("{what} on the calibration text"))
-        .in_tensor(tensor)
-        .advise("the model overflows there; --calib none compresses without calibration")
-        .into()
 }
 
 /// Bytes that a header about `tensors` takes at most.
