@@ -35,7 +35,9 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use cache::CacheType;
-pub use calibrate::TextCalibration;
+pub use calibrate::{
+    SaveOptions, SavedCalibration, SavedStatistics, TextCalibration, calibration_source, save_statistics,
+};
 pub use chat::{ChatTemplate, Message};
 pub use check::ConfigCheck;
 pub use config::{Experts, ModelConfig, Rope, RopeScaling, Sizes};

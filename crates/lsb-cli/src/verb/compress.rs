@@ -11,7 +11,7 @@ use crate::render::progress::{Progress, Unit};
 use crate::render::{compress, print, print_json, tune as render_tune};
 use lsb_model::{ModelRunner, RunOptions, TextCalibration};
 use lsb_quant::Registry;
-use lsb_stream::{Budget, CompressConfig, CompressReport, LoopCompressor, Target};
+use lsb_stream::{Budget, CalibrationSource, CompressConfig, CompressReport, LoopCompressor, Target};
 use lsb_validate::{QualityTargets, Validator, Verdict, size_measurements};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,7 +136,12 @@ fn tuned(args: &Args, config: CompressConfig, targets: &QualityTargets, common: 
     }
     let _parents = Parents::of(&output)?;
     let ram_mb = config.target_ram_mb;
-    let (overwrite, training) = (config.overwrite, Training::of(&config, args.tune_steps));
+    let mut training = Training::of(&config, args.tune_steps);
+    if lsb_model::SavedCalibration::from_config(&config)?.is_some() {
+        // Statistics are no text to train on.
+        training.use_bundled_text();
+    }
+    let overwrite = config.overwrite;
     let mut draft = output.clone().into_os_string();
     draft.push(".untuned");
     let draft = PathBuf::from(draft);
@@ -193,17 +198,20 @@ fn with_room(mut config: CompressConfig, model: &Path) -> Result<CompressConfig,
     Ok(config)
 }
 
-/// A compressor that runs the model on the calibration text the options name.
+/// A compressor that calibrates on the text or with the saved statistics the options name.
 ///
 /// With `held_out`, without the part of the text that a search judges on.
 pub(super) fn calibrated(config: CompressConfig, held_out: bool) -> Result<LoopCompressor, Failure> {
-    let mut calibration = TextCalibration::from_config(&config)?;
-    if let Some(calibration) = calibration.as_mut().filter(|_| held_out) {
-        calibration.split_held_out();
-    }
+    let source = if held_out {
+        let mut text = TextCalibration::from_config(&config)?;
+        text.iter_mut().for_each(|t| drop(t.split_held_out()));
+        text.map(|t| Arc::new(t) as Arc<dyn CalibrationSource>)
+    } else {
+        lsb_model::calibration_source(&config)?
+    };
     let compressor = LoopCompressor::new(config);
-    Ok(match calibration {
-        Some(calibration) => compressor.with_calibration(Arc::new(calibration)),
+    Ok(match source {
+        Some(source) => compressor.with_calibration(source),
         None => compressor,
     })
 }

@@ -1,6 +1,7 @@
 //! One file per verb: arguments with their help, then `run`.
 
 pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod codecs;
 pub(crate) mod compress;
 pub(crate) mod decompress;

@@ -113,8 +113,8 @@ struct Quality {
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Calibration")]
 pub(super) struct Calibration {
-    /// Text that shows what linear maps are fed with: a file, `default` for the bundled one, or `none` [default: the
-    /// bundled text for codecs made for calibration, none for others]
+    /// Text that shows what linear maps are fed with: a file, `default` for the bundled one, or `none`; or statistics
+    /// that `lsb calibrate` saved [default: the bundled text for codecs made for calibration, none for others]
     #[arg(long, value_name = "FILE")]
     calib: Option<String>,
 

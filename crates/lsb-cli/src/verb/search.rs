@@ -4,7 +4,7 @@ use super::compress::calibrated;
 use crate::Common;
 use crate::exit::Failure;
 use crate::render::progress::{Progress, Unit};
-use lsb_model::{ConfigCheck, ModelRunner, RunOptions, TextCalibration, Tokenizer};
+use lsb_model::{ConfigCheck, ModelRunner, RunOptions, SavedCalibration, TextCalibration, Tokenizer};
 use lsb_quant::Registry;
 use lsb_stream::{Budget, CompressConfig, Target};
 use lsb_validate::evaluate::{EvaluateOptions, TokenizedText, evaluate};
@@ -23,6 +23,12 @@ pub(super) fn run(
     percent: f64,
     common: Common,
 ) -> Result<SearchReport, Failure> {
+    if SavedCalibration::from_config(config)?.is_some() {
+        return Err(Failure::usage(
+            "--max-loss holds a part of the calibration text out to judge on; saved statistics know all of theirs, so \
+             that --calib must name a text",
+        ));
+    }
     let Some(mut calibration) = TextCalibration::from_config(config)? else {
         return Err(Failure::usage("--max-loss needs calibration text; leave --calib none out"));
     };

@@ -118,6 +118,11 @@ impl Training {
         Training { calib, seed: config.seed, steps: steps.unwrap_or(STEPS), ..Training::default() }
     }
 
+    /// Trains on the text that comes with the program.
+    pub(super) fn use_bundled_text(&mut self) {
+        self.calib = "default".to_owned();
+    }
+
     fn options(&self) -> TuneOptions {
         TuneOptions { steps: self.steps, rate: self.rate, seed: self.seed, ..TuneOptions::default() }
     }

@@ -1,6 +1,7 @@
 //! Gathers the inputs of the maps of a block.
 
 use super::moments::{InputMoments, Kept, add_products};
+use crate::sensitivity::not_finite;
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, Result};
@@ -21,14 +22,12 @@ pub(super) struct Place {
     pub(super) chunks: Vec<usize>,
 }
 
-impl Place {
-    /// Inputs of a block, of `n` in all: a block's moments are 4 bytes per entry and the matrix that is factored 8, beside
-    /// the factors of all blocks, 4.
-    pub(super) fn block_limit(&self, n: usize) -> usize {
-        let (n, bytes) = (n as f64, self.factor_bytes as f64);
-        let limit = ((16.0 * n * n + 48.0 * bytes).sqrt() - 4.0 * n) / 24.0;
-        limit.max(32.0) as usize
-    }
+/// Inputs of a block, of `n` in all, whose moments and factor fit into `bytes`: a block's moments are 4 bytes per entry and
+/// the matrix that is factored 8, beside the factors of all blocks, 4.
+pub(super) fn block_limit(n: usize, bytes: u64) -> usize {
+    let (n, bytes) = (n as f64, bytes as f64);
+    let limit = ((16.0 * n * n + 48.0 * bytes).sqrt() - 4.0 * n) / 24.0;
+    limit.max(32.0) as usize
 }
 
 /// Sees the inputs of maps of a block.
@@ -77,7 +76,7 @@ impl<'a> Gather<'a> {
                     Kept::Inputs { store, .. } => Kept::Inputs { store, chunks: g.filled },
                     sums => sums,
                 };
-                let limit = self.place.block_limit(g.inputs);
+                let limit = block_limit(g.inputs, self.place.factor_bytes);
                 Arc::new(InputMoments::new(g.tokens, &g.squares, kept, limit))
             })
             .collect();
@@ -134,6 +133,9 @@ impl Gather<'_> {
         let failed = || Error::compute(&map.tensor);
         let values = x.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(failed())?;
         let tokens = values.len() / group.inputs.max(1);
+        if let Some(x) = values.iter().find(|x| !x.is_finite()) {
+            return Err(not_finite(&map.tensor, format!("an input is {x}")).into());
+        }
         for row in values.chunks(group.inputs.max(1)) {
             for (sum, &x) in group.squares.iter_mut().zip(row) {
                 *sum += f64::from(x) * f64::from(x);

@@ -4,6 +4,7 @@ use crate::{Error, Result};
 use candle_core::{Device, Tensor};
 use lsb_quant::calibrate::Moments;
 use lsb_stream::{ActivationStore, Reservation};
+use std::ops::Range;
 
 /// Sums over inputs, or the inputs themselves.
 #[derive(Debug)]
@@ -30,6 +31,11 @@ impl InputMoments {
         let diagonal = squares.iter().map(|s| (s / count) as f32).collect();
         InputMoments { n: squares.len(), tokens, diagonal, kept, block_limit }
     }
+
+    /// Inputs that were seen.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
+    }
 }
 
 impl Moments for InputMoments {
@@ -44,10 +50,24 @@ impl Moments for InputMoments {
                 let row = |&i: &usize| columns.iter().map(move |&j| sums[i * self.n + j]);
                 columns.iter().flat_map(row).collect()
             }
-            Kept::Inputs { store, chunks } => self.sums_over(store, chunks, columns).map_err(|e| {
-                let message = format!("second moments of {} inputs: {e}", columns.len());
-                lsb_quant::Error::Payload(lsb_format::Error::argument(message))
-            })?,
+            Kept::Inputs { store, chunks } => self.sums_over(store, chunks, columns).map_err(failed)?,
+        };
+        out.iter_mut().for_each(|x| *x *= inverse);
+        Ok(out)
+    }
+
+    fn upper(&self, rows: Range<usize>) -> lsb_quant::Result<Vec<f32>> {
+        let inverse = 1.0 / self.tokens.max(1) as f32;
+        let mut out: Vec<f32> = match &self.kept {
+            Kept::Sums { sums, .. } => {
+                rows.flat_map(|i| &sums[i * self.n + i..(i + 1) * self.n]).copied().collect()
+            }
+            Kept::Inputs { store, chunks } => {
+                // Everything right of the first row's diagonal, of which the corner on the left is not wanted.
+                let width = self.n - rows.start;
+                let sums = self.strip_over(store, chunks, rows.clone()).map_err(failed)?;
+                (0..rows.len()).flat_map(|i| &sums[i * width + i..(i + 1) * width]).copied().collect()
+            }
         };
         out.iter_mut().for_each(|x| *x *= inverse);
         Ok(out)
@@ -56,6 +76,11 @@ impl Moments for InputMoments {
     fn block_limit(&self) -> usize {
         self.block_limit
     }
+}
+
+fn failed(error: Error) -> lsb_quant::Error {
+    let message = format!("second moments of inputs: {error}");
+    lsb_quant::Error::Payload(lsb_format::Error::argument(message))
 }
 
 impl InputMoments {
@@ -74,15 +99,37 @@ impl InputMoments {
         }
         Ok(sums)
     }
+
+    /// Sums of products of inputs `rows` with all inputs from the first of them on, [rows, n - first].
+    fn strip_over(&self, store: &ActivationStore, chunks: &[usize], rows: Range<usize>) -> Result<Vec<f32>> {
+        let (first, width) = (rows.start, self.n - rows.start);
+        let mut sums = vec![0.0; rows.len() * width];
+        let mut inputs = Vec::new();
+        for (i, &tokens) in chunks.iter().enumerate().filter(|(_, t)| **t > 0) {
+            store.get(i, &mut inputs)?;
+            let x = Tensor::from_slice(&inputs[..tokens * self.n], (tokens, self.n), &Device::Cpu);
+            let x = x.and_then(|x| {
+                Ok((x.narrow(1, first, rows.len())?, x.narrow(1, first, width)?.contiguous()?))
+            });
+            let (a, b) = x.map_err(Error::compute("inputs"))?;
+            add_products_of(&a, &b, &mut sums)?;
+        }
+        Ok(sums)
+    }
 }
 
 /// Adds `x^T x` of inputs `x`, [tokens, n], to `sums`.
 pub(super) fn add_products(x: &Tensor, sums: &mut [f32]) -> Result<()> {
+    add_products_of(x, x, sums)
+}
+
+/// Adds `a^T b` of `a`, [tokens, m], and `b`, [tokens, n], to `sums`, [m, n].
+fn add_products_of(a: &Tensor, b: &Tensor, sums: &mut [f32]) -> Result<()> {
     let _phase = tracing::debug_span!("moments").entered();
-    let products = x
+    let products = a
         .t()
         .and_then(|t| t.contiguous())
-        .and_then(|t| t.matmul(x))
+        .and_then(|t| t.matmul(b))
         .and_then(|p| p.flatten_all()?.to_vec1::<f32>())
         .map_err(Error::compute("second moments"))?;
     sums.iter_mut().zip(products).for_each(|(s, p)| *s += p);

@@ -1,7 +1,8 @@
 //! The passes of a calibration: the original's once, then one that follows the compression block by block.
 
 use super::gather::{Gather, Place};
-use super::moments::InputMoments;
+use super::stages::{Stage, stages};
+use super::starved::{Known, Starved};
 use super::text::stream_error;
 use super::weighting::{self, Weighting};
 use crate::runner::Batch;
@@ -10,7 +11,7 @@ use crate::tap::NoTap;
 use crate::{ModelConfig, ModelRunner, ModelSpec, Result, RunOptions, Sensitivity};
 use lsb_quant::calibrate::{Calibration, Moments};
 use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,18 +33,18 @@ pub(super) struct PassCalibrator {
     /// Tensors that were finished before it began.
     waiting: Vec<(String, Arc<dyn TensorWeights>)>,
     /// Moments of hidden states behind the last norm of the original.
-    head: Option<Arc<InputMoments>>,
+    head: Option<Arc<dyn Moments>>,
+    /// What experts lacked.
+    starved: Starved,
 }
 
 struct Follower {
     model: Arc<ModelRunner>,
     batch: Batch<'static>,
-    /// Moments of the block that is next, by tensor.
-    gathered: HashMap<String, Arc<InputMoments>>,
-    /// Tensors that are compressed.
-    done: HashSet<String>,
-    /// The block of each tensor; the head's is the number of blocks.
-    block_of: HashMap<String, usize>,
+    /// Moments of the stage that is compressed, by tensor.
+    gathered: Known,
+    /// The block and the stage in it of each tensor.
+    stage_of: HashMap<String, (usize, usize)>,
 }
 
 /// Percent of the calibration's budget for the pass; the rest is for moments and factors.
@@ -80,7 +81,23 @@ impl PassCalibrator {
             follower: None,
             waiting: Vec::new(),
             head: None,
+            starved: Starved::default(),
         })
+    }
+
+    /// Tokens of all sequences.
+    pub(super) fn tokens(&self) -> usize {
+        self.windows.iter().map(Vec::len).sum()
+    }
+
+    /// Tokens of the longest sequence.
+    pub(super) fn longest(&self) -> usize {
+        self.windows.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Bytes that are left for rows of moments beside what is gathered in memory.
+    pub(super) fn strip_bytes(&self) -> u64 {
+        self.budget.limit() / 100 * (100 - PASS_SHARE) / 2
     }
 
     fn runner(&self) -> Result<Arc<ModelRunner>> {
@@ -118,11 +135,12 @@ impl PassCalibrator {
         let mut batch = model.shared_batch(&self.windows)?;
         for block in 0..model.spec().blocks.len() {
             self.check_interrupt()?;
-            let gathered = self.gather(&model, &mut batch, block, &HashSet::new())?;
-            let mut names: Vec<&String> = gathered.keys().collect();
-            names.sort();
-            for name in names {
-                visit(name, &self.known(name, &gathered[name])?)?;
+            let stages = stages(&model.spec().blocks[block]);
+            let gathered = self.gather(&model, &mut batch, block, &stages)?;
+            for map in stages.iter().flat_map(Stage::every_map) {
+                if let Some(inputs) = gathered.get(&map.tensor) {
+                    visit(&map.tensor, &self.known(&map.tensor, inputs)?)?;
+                }
             }
             batch.step(&mut NoTap)?;
         }
@@ -141,23 +159,29 @@ impl PassCalibrator {
         Ok(())
     }
 
+    /// What some stages of the next block, number `block`, are fed with.
     fn gather(
-        &self,
+        &mut self,
         model: &ModelRunner,
         batch: &mut Batch<'_>,
         block: usize,
-        done: &HashSet<String>,
-    ) -> Result<HashMap<String, Arc<InputMoments>>> {
+        stages: &[Stage<'_>],
+    ) -> Result<Known> {
         let place = self.place(batch);
-        let maps: Vec<&MapSpec> =
-            model.spec().blocks[block].branches.iter().flat_map(|b| b.part.every_map()).collect();
-        let maps: Vec<&MapSpec> = maps.into_iter().filter(|m| !done.contains(&m.tensor)).collect();
+        let maps: Vec<&MapSpec> = stages.iter().flat_map(Stage::every_map).collect();
         let mut gather = Gather::new(&place, &maps);
         batch.peek(&mut gather)?;
-        Ok(gather.finish())
+        let mut seen = gather.finish();
+        let layer = model.spec().blocks[block].layer;
+        let mut known = Known::new();
+        for stage in stages {
+            let found = self.starved.known(layer, stage, &mut seen, &place.budget);
+            known.extend(found.map_err(|e| lsb_stream::Error::codec("")(e))?);
+        }
+        Ok(known)
     }
 
-    fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<InputMoments>> {
+    fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<dyn Moments>> {
         let place = self.place(batch);
         let mut gather = Gather::new(&place, &[map]);
         for i in 0..batch.chunks().len() {
@@ -165,19 +189,21 @@ impl PassCalibrator {
             gather.input(map, &x)?;
         }
         let moments = gather.finish().remove(&map.tensor);
+        let moments = moments.map(|m| m as Arc<dyn Moments>);
         moments.ok_or_else(|| lsb_format::Error::argument("the calibration text has no tokens").into())
     }
 
     /// What is known of a map with these inputs.
-    fn known(&self, tensor: &str, inputs: &Arc<InputMoments>) -> Result<Calibration> {
-        let inputs = Arc::clone(inputs) as Arc<dyn Moments>;
+    fn known(&self, tensor: &str, inputs: &Arc<dyn Moments>) -> Result<Calibration> {
+        let inputs = Arc::clone(inputs);
         match &self.weighting {
             None => Ok(Calibration { inputs, outputs: None, relative: false }),
             Some(weighting) if tensor == self.spec.embedding.tokens => {
                 weighting.embedding(tensor, Some(inputs))
             }
             Some(weighting) => {
-                Ok(Calibration { inputs, outputs: weighting.outputs(tensor), relative: false })
+                let (outputs, relative) = weighting.outputs(tensor);
+                Ok(Calibration { inputs, outputs, relative })
             }
         }
     }
@@ -194,12 +220,14 @@ impl PassCalibrator {
         self.notes.push(format!(
             "What outputs bear was estimated from gradients on {tokens} tokens in sequences of up to {length}."
         ));
-        self.weighting = Some(Weighting::new(sensitivity, self.spec.hidden));
+        let weighting = Weighting::new(sensitivity, &self.spec);
+        self.notes.extend(weighting.notes());
+        self.weighting = Some(weighting);
         Ok(())
     }
 
     /// Brings the following pass to the block of `tensor` and returns what it is fed with there.
-    fn inputs(&mut self, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
+    fn inputs(&mut self, tensor: &str) -> Result<Option<Arc<dyn Moments>>> {
         self.check_interrupt()?;
         if self.spec.embedding.tokens == tensor {
             // Only an embedding that is the head too is a map. The pass begins behind it, with what it was made of.
@@ -211,19 +239,17 @@ impl PassCalibrator {
         }
         if self.follower.is_none() {
             let model = self.runner()?;
-            let mut done = HashSet::new();
             for (name, weights) in self.waiting.drain(..) {
                 model.replace(&name, weights);
-                done.insert(name);
             }
             let batch = model.shared_batch(&self.windows)?;
-            let blocks = model.spec().blocks.iter().enumerate();
-            let maps = blocks.flat_map(|(i, b)| b.branches.iter().map(move |b| (i, &b.part)));
-            let block_of = maps
-                .flat_map(|(i, p)| p.every_map().into_iter().map(move |m| (m.tensor.clone(), i)))
-                .collect();
-            let gathered = HashMap::new();
-            self.follower = Some(Follower { model, batch, gathered, done, block_of });
+            let mut stage_of = HashMap::new();
+            for (i, block) in model.spec().blocks.iter().enumerate() {
+                for (k, stage) in stages(block).iter().enumerate() {
+                    stage_of.extend(stage.every_map().map(|m| (m.tensor.clone(), (i, k))));
+                }
+            }
+            self.follower = Some(Follower { model, batch, gathered: Known::new(), stage_of });
         }
         let Some(mut follower) = self.follower.take() else { return Ok(None) };
         let found = self.follow(&mut follower, tensor);
@@ -231,12 +257,13 @@ impl PassCalibrator {
         found
     }
 
-    fn follow(&mut self, f: &mut Follower, tensor: &str) -> Result<Option<Arc<InputMoments>>> {
-        let spec = f.model.spec();
+    fn follow(&mut self, f: &mut Follower, tensor: &str) -> Result<Option<Arc<dyn Moments>>> {
+        let model = Arc::clone(&f.model);
+        let spec = model.spec();
         let head = spec.head.as_ref().filter(|h| h.map.tensor == tensor);
-        let block = match (f.block_of.get(tensor), head) {
-            (Some(&block), _) => block,
-            (None, Some(_)) => spec.blocks.len(),
+        let (block, stage) = match (f.stage_of.get(tensor), head) {
+            (Some(&place), _) => place,
+            (None, Some(_)) => (spec.blocks.len(), 0),
             (None, None) => return Ok(None),
         };
         while f.batch.next_block() < block {
@@ -249,7 +276,8 @@ impl PassCalibrator {
         }
         if !f.gathered.contains_key(tensor) {
             f.gathered.clear();
-            f.gathered = self.gather(&f.model, &mut f.batch, block, &f.done)?;
+            let stages = stages(&spec.blocks[block]);
+            f.gathered = self.gather(&model, &mut f.batch, block, &stages[stage..=stage])?;
         }
         Ok(f.gathered.get(tensor).cloned())
     }
@@ -280,17 +308,14 @@ impl Calibrator for PassCalibrator {
     fn finished(&mut self, tensor: &str, weights: Arc<dyn TensorWeights>) {
         match &mut self.follower {
             Some(f) => {
-                // What other inputs are may have changed; maps that share this one's are fed with the same as before.
-                let shared = f.gathered.get(tensor).cloned();
-                f.gathered.retain(|_, g| shared.as_ref().is_some_and(|s| Arc::ptr_eq(s, g)));
+                // The other maps of its stage are fed with the same as before.
                 f.model.replace(tensor, weights);
-                f.done.insert(tensor.to_owned());
             }
             None => self.waiting.push((tensor.to_owned(), weights)),
         }
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+        self.notes.iter().cloned().chain(self.starved.notes()).collect()
     }
 }

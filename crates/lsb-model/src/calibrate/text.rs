@@ -1,6 +1,7 @@
 //! Calibration text: from a file, or the one that comes with the program.
 
 use super::pass::PassCalibrator;
+use super::stages::stages;
 use crate::{Error, ModelConfig, ModelSpec, Result, Tokenizer};
 use lsb_stream::source::{Model, OpenOptions};
 use lsb_stream::{
@@ -81,6 +82,35 @@ impl TextCalibration {
         }
     }
 
+    /// BLAKE3 of the text, in hexadecimal digits.
+    pub(super) fn text_hash(&self) -> String {
+        blake3::hash(self.content().as_bytes()).to_hex().to_string()
+    }
+
+    /// Seed of everything random.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Runs `model` on the text.
+    pub(super) fn calibrator(
+        &self,
+        model: &Model,
+        budget: &Budget,
+        interrupt: Arc<AtomicBool>,
+    ) -> Result<PassCalibrator> {
+        let (config, source, dir) = open(model)?;
+        let tokenizer = Tokenizer::open(&dir)?;
+        let spec = ModelSpec::new(&config, &*source)?;
+        let windows = self.windows(&tokenizer, spec.context)?;
+        let what = match &self.text {
+            Text::Bundled => "the bundled text".to_owned(),
+            Text::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let seed = (self.weights == OutputWeights::Gradients).then_some(self.seed);
+        PassCalibrator::new(config, source, budget, windows, &what, seed, interrupt)
+    }
+
     /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `context`.
     ///
     /// # Errors
@@ -125,7 +155,7 @@ fn open(model: &Model) -> Result<(ModelConfig, Arc<dyn WeightSource>, PathBuf)> 
 
 impl CalibrationSource for TextCalibration {
     fn identity(&self) -> String {
-        let hash = blake3::hash(self.content().as_bytes()).to_hex();
+        let hash = self.text_hash();
         let text =
             format!("text {}, {} tokens in {}, seed {}", &hash[..16], self.tokens, self.seqlen, self.seed);
         match self.weights {
@@ -143,9 +173,11 @@ impl CalibrationSource for TextCalibration {
                 );
             }
             let spec = ModelSpec::new(&config, &*source)?;
-            let maps = spec.blocks.iter().flat_map(|b| &b.branches).flat_map(|b| b.part.every_map());
-            let head = spec.head.as_ref().map(|h| h.map.tensor.clone());
-            let mut names: Vec<String> = maps.map(|m| m.tensor.clone()).chain(head).collect();
+            let mut names = Vec::new();
+            for stage in spec.blocks.iter().flat_map(stages) {
+                names.extend(stage.every_map().map(|m| m.tensor.clone()));
+            }
+            names.extend(spec.head.as_ref().map(|h| h.map.tensor.clone()));
             names.push(spec.embedding.tokens.clone());
             Ok(names)
         };
@@ -158,21 +190,7 @@ impl CalibrationSource for TextCalibration {
         budget: &Budget,
         interrupt: Arc<AtomicBool>,
     ) -> lsb_stream::Result<Box<dyn Calibrator>> {
-        let calibrator = || -> Result<PassCalibrator> {
-            let (config, source, dir) = open(model)?;
-            let tokenizer = Tokenizer::open(&dir)?;
-            let spec = ModelSpec::new(&config, &*source)?;
-            let windows = self.windows(&tokenizer, spec.context)?;
-            let what = match &self.text {
-                Text::Bundled => "the bundled text".to_owned(),
-                Text::File { path, .. } => {
-                    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-                }
-            };
-            let seed = (self.weights == OutputWeights::Gradients).then_some(self.seed);
-            PassCalibrator::new(config, source, budget, windows, &what, seed, interrupt)
-        };
-        Ok(Box::new(calibrator().map_err(stream_error)?))
+        Ok(Box::new(self.calibrator(model, budget, interrupt).map_err(stream_error)?))
     }
 }
 

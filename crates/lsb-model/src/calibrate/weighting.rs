@@ -1,7 +1,9 @@
 //! From gradients to what errors of outputs cost.
 
+use super::stages::stages;
 use crate::{ModelSpec, Result, Sensitivity};
 use lsb_quant::calibrate::{Calibration, DenseMoments, Moments};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Tokens that gradients are estimated on at most.
@@ -47,6 +49,13 @@ pub(super) struct Weighting {
     middle: f64,
     /// Width of the residual stream.
     hidden: usize,
+    /// Outputs of each map.
+    rows: HashMap<String, usize>,
+    /// The maps of a layer's experts that do the same, and of each map in which of these lists it stands.
+    peers: Vec<Vec<String>>,
+    peers_of: HashMap<String, usize>,
+    /// By layer: experts' maps without gradients of their own.
+    unseen: BTreeMap<usize, usize>,
 }
 
 /// Exponent of relative sensitivity among the outputs of one map.
@@ -67,7 +76,7 @@ const EMBEDDING: f64 = 0.5;
 const AMONG_USES: f64 = 0.3;
 
 impl Weighting {
-    pub(super) fn new(sensitivity: Sensitivity, hidden: usize) -> Self {
+    pub(super) fn new(sensitivity: Sensitivity, spec: &ModelSpec) -> Self {
         let (mut sum, mut count) = (0.0, 0.0);
         let mut names: Vec<&String> = sensitivity.outputs.keys().collect();
         names.sort();
@@ -78,11 +87,68 @@ impl Weighting {
             }
         }
         let middle = if count > 0.0 { f64::exp(sum / count) } else { 1.0 };
-        Weighting { sensitivity, middle, hidden }
+        let mut out = Weighting {
+            sensitivity,
+            middle,
+            hidden: spec.hidden,
+            rows: spec.every_map().map(|m| (m.tensor.clone(), m.outputs)).collect(),
+            peers: Vec::new(),
+            peers_of: HashMap::new(),
+            unseen: BTreeMap::new(),
+        };
+        for block in &spec.blocks {
+            for stage in stages(block).iter().filter(|s| s.experts) {
+                let unseen = stage.every_map().filter(|m| out.own(&m.tensor).is_none()).count();
+                if unseen > 0 {
+                    *out.unseen.entry(block.layer).or_insert(0) += unseen;
+                }
+                for k in 0..stage.maps.iter().map(Vec::len).max().unwrap_or(0) {
+                    let peers = stage.maps.iter().filter_map(|g| g.get(k)).map(|m| m.tensor.clone());
+                    let peers: Vec<String> = peers.collect();
+                    out.peers_of.extend(peers.iter().map(|p| (p.clone(), out.peers.len())));
+                    out.peers.push(peers);
+                }
+            }
+        }
+        out
+    }
+
+    /// What a reader of the report should know.
+    pub(super) fn notes(&self) -> Vec<String> {
+        if self.unseen.is_empty() {
+            return Vec::new();
+        }
+        let layers: Vec<String> = self.unseen.iter().map(|(l, n)| format!("{n} of layer {l}")).collect();
+        vec![format!(
+            "Maps of experts without gradients bear what those of the other experts bear on average: {}.",
+            layers.join(", ")
+        )]
+    }
+
+    /// The costs of a map's outputs, and whether they are those of errors in units of the mean squared output. A map of an
+    /// expert that saw no gradient has the mean costs of its peers; any other bears errors of the middling relative size.
+    pub(super) fn outputs(&self, tensor: &str) -> (Option<Arc<[f64]>>, bool) {
+        let own = self.own(tensor).or_else(|| self.of_peers(tensor));
+        match (own, self.rows.get(tensor)) {
+            (Some(own), _) => (Some(own), false),
+            (None, Some(&rows)) => (Some(vec![self.middle; rows].into()), true),
+            (None, None) => (None, false),
+        }
+    }
+
+    /// Mean costs over the peers of a map that saw gradients.
+    fn of_peers(&self, tensor: &str) -> Option<Arc<[f64]>> {
+        let peers = self.peers.get(*self.peers_of.get(tensor)?)?;
+        let known: Vec<Arc<[f64]>> = peers.iter().filter_map(|p| self.own(p)).collect();
+        let mut mean = vec![0.0; known.first()?.len()];
+        for costs in &known {
+            mean.iter_mut().zip(&**costs).for_each(|(m, c)| *m += c / known.len() as f64);
+        }
+        Some(mean.into())
     }
 
     /// The costs of a map's outputs; `None` where no gradient was seen.
-    pub(super) fn outputs(&self, tensor: &str) -> Option<Arc<[f64]>> {
+    fn own(&self, tensor: &str) -> Option<Arc<[f64]>> {
         let powers = self.sensitivity.powers.get(tensor);
         let (Some(relative), Some(powers)) = (self.sensitivity.relative(tensor), powers) else {
             return self.head(tensor);

@@ -73,25 +73,36 @@ struct Powers(HashMap<String, Vec<f64>>);
 impl Tap for Powers {
     fn linear(&mut self, _: usize, map: &MapSpec, _: &Tensor, y: &Tensor) -> Result<()> {
         let sums = self.0.entry(map.tensor.clone()).or_insert_with(|| vec![0.0; map.outputs]);
-        add_squares(y, sums).map_err(Error::compute(&map.tensor))
+        add_squares(&map.tensor, "an output", y, sums)
     }
 }
 
-/// Adds the squares of every column of `y`, [tokens, columns], to `sums`.
-fn add_squares(y: &Tensor, sums: &mut [f64]) -> candle_core::Result<()> {
-    for row in y.flatten_all()?.to_vec1::<f32>()?.chunks(sums.len().max(1)) {
+/// Adds the squares of every column of `y`, [tokens, columns], to `sums`. They are `what` of the map of `tensor`.
+fn add_squares(tensor: &str, what: &str, y: &Tensor, sums: &mut [f64]) -> Result<()> {
+    let values = y.flatten_all().and_then(|y| y.to_vec1::<f32>()).map_err(Error::compute(tensor))?;
+    for row in values.chunks(sums.len().max(1)) {
         for (sum, &y) in sums.iter_mut().zip(row) {
+            if !y.is_finite() {
+                return Err(not_finite(tensor, format!("{what} is {y}")).into());
+            }
             *sum += f64::from(y) * f64::from(y);
         }
     }
     Ok(())
 }
 
+/// The error of numbers that a model computes and nothing can be learnt from.
+pub(crate) fn not_finite(tensor: &str, what: impl std::fmt::Display) -> lsb_format::Error {
+    lsb_format::Error::argument(format!("{what} where the model reads the calibration text"))
+        .in_tensor(tensor)
+        .advise("its weights or those before it overflow there; --calib none compresses without running the model")
+}
+
 impl GradientTap for Sensitivity {
     fn linear(&mut self, seen: &MapGradient<'_>) -> Result<()> {
         let MapGradient { map, gradient, .. } = *seen;
         let sums = self.outputs.entry(map.tensor.clone()).or_insert_with(|| vec![0.0; map.outputs]);
-        add_squares(gradient, sums).map_err(Error::compute(&map.tensor))
+        add_squares(&map.tensor, "a gradient at an output", gradient, sums)
     }
 
     fn embedding(&mut self, ids: &[u32], gradient: &Tensor) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The second moments `H = mean(x x^T)` of a linear map's inputs `x`.
@@ -14,6 +15,12 @@ pub trait Moments: Debug + Send + Sync {
     /// # Errors
     /// If they cannot be read or computed.
     fn block(&self, columns: &[usize]) -> Result<Vec<f32>>;
+
+    /// Rows `rows` of the upper triangle of `H`, one after the other, each from its diagonal to its end.
+    ///
+    /// # Errors
+    /// If they cannot be read or computed.
+    fn upper(&self, rows: Range<usize>) -> Result<Vec<f32>>;
 
     /// Inputs whose moments and factor fit into memory together; more are taken in blocks that know nothing of each other.
     fn block_limit(&self) -> usize {
@@ -57,6 +64,10 @@ impl Moments for DenseMoments {
     fn block(&self, columns: &[usize]) -> Result<Vec<f32>> {
         let row = |&i: &usize| columns.iter().map(move |&j| self.values[i * self.n + j]);
         Ok(columns.iter().flat_map(row).collect())
+    }
+
+    fn upper(&self, rows: Range<usize>) -> Result<Vec<f32>> {
+        Ok(rows.flat_map(|i| &self.values[i * self.n + i..(i + 1) * self.n]).copied().collect())
     }
 
     fn block_limit(&self) -> usize {

@@ -15,7 +15,7 @@ use crate::metric::WeightError;
 use crate::protocol::Protocol;
 use continuation::Continuations;
 use journal::Journal;
-use lsb_model::{ConfigCheck, ModelRunner, RunOptions, TextCalibration, Tokenizer};
+use lsb_model::{ConfigCheck, ModelRunner, RunOptions, Tokenizer};
 use lsb_quant::Registry;
 use lsb_stream::{Budget, CompressConfig, CompressReport, LoopCompressor, reset_peak_rss};
 use serde::{Deserialize, Serialize};
@@ -310,10 +310,10 @@ impl CompressionBenchmark {
         config.output = Some(package.to_owned());
         config.overwrite = true;
         config.target_ram_mb = self.target_ram_mb;
-        let calibration = TextCalibration::from_config(&config)?;
+        let calibration = lsb_model::calibration_source(&config)?;
         let mut compressor = LoopCompressor::new(config).with_registry(self.registry.clone());
         if let Some(calibration) = calibration {
-            compressor = compressor.with_calibration(Arc::new(calibration));
+            compressor = compressor.with_calibration(calibration);
         }
         Ok(compressor.with_check(Arc::new(ConfigCheck)).compress_model(&self.model, None)?)
     }
