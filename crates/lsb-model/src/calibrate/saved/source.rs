@@ -7,7 +7,9 @@ use crate::calibrate::gather::block_limit;
 use lsb_format::ErrorKind;
 use lsb_quant::calibrate::Calibration;
 use lsb_stream::source::Model;
-use lsb_stream::{Budget, CalibrationSource, Calibrator, CompressConfig, Error, Result, TensorWeights};
+use lsb_stream::{
+    Budget, CalibrationSource, Calibrator, CompressConfig, Error, OutputWeights, Result, TensorWeights,
+};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 pub struct SavedCalibration {
     file: Arc<StatisticsFile>,
+    /// Whether the saved costs of outputs are used; those of an embedding's rows always are.
+    weighted: bool,
 }
 
 impl SavedCalibration {
@@ -33,7 +37,8 @@ impl SavedCalibration {
         if !is_safetensors(path).unwrap_or(false) {
             return Ok(None);
         }
-        Ok(Some(SavedCalibration::open(path)?))
+        let weighted = config.output_weights == OutputWeights::Gradients;
+        Ok(Some(SavedCalibration { weighted, ..SavedCalibration::open(path)? }))
     }
 
     /// The statistics in the file at `path`.
@@ -41,7 +46,7 @@ impl SavedCalibration {
     /// # Errors
     /// Rules `C1` to `C4` of `docs/bad-inputs.md`, those of safetensors headers, and if it cannot be read.
     pub fn open(path: &Path) -> crate::Result<SavedCalibration> {
-        Ok(SavedCalibration { file: Arc::new(StatisticsFile::open(path)?) })
+        Ok(SavedCalibration { file: Arc::new(StatisticsFile::open(path)?), weighted: true })
     }
 
     /// Refuses another model than the one the statistics are of.
@@ -83,7 +88,8 @@ impl SavedCalibration {
 
 impl CalibrationSource for SavedCalibration {
     fn identity(&self) -> String {
-        format!("statistics {}", &self.file.digest[..16])
+        let all = if self.weighted { "" } else { ", all outputs the same" };
+        format!("statistics {}{all}", &self.file.digest[..16])
     }
 
     fn tensors(&self, model: &Model) -> Result<Vec<String>> {
@@ -99,7 +105,8 @@ impl CalibrationSource for SavedCalibration {
     ) -> Result<Box<dyn Calibrator>> {
         self.check(model)?;
         let factor_bytes = budget.limit();
-        Ok(Box::new(SavedCalibrator { file: Arc::clone(&self.file), factor_bytes, interrupt }))
+        let (file, weighted) = (Arc::clone(&self.file), self.weighted);
+        Ok(Box::new(SavedCalibrator { file, weighted, factor_bytes, interrupt }))
     }
 }
 
@@ -107,6 +114,7 @@ impl CalibrationSource for SavedCalibration {
 #[derive(Debug)]
 struct SavedCalibrator {
     file: Arc<StatisticsFile>,
+    weighted: bool,
     /// Bytes that moments and their factor may take together.
     factor_bytes: u64,
     interrupt: Arc<AtomicBool>,
@@ -121,7 +129,7 @@ impl SavedCalibrator {
         let limit = block_limit(self.file.width(record.input), self.factor_bytes);
         Ok(Calibration {
             inputs: Arc::new(SavedMoments::new(Arc::clone(&self.file), record.input, limit)?),
-            outputs: self.file.outputs(map)?.map(Arc::from),
+            outputs: self.file.outputs(map)?.filter(|_| self.weighted || record.relative).map(Arc::from),
             relative: record.relative,
         })
     }
