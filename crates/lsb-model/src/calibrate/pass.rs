@@ -5,6 +5,7 @@ use super::stages::{Stage, stages};
 use super::starved::{Known, Starved};
 use super::text::stream_error;
 use super::weighting::{self, Weighting};
+use crate::cache::CacheType;
 use crate::runner::Batch;
 use crate::spec::MapSpec;
 use crate::tap::NoTap;
@@ -50,6 +51,34 @@ struct Follower {
 /// Percent of the calibration's budget for the pass; the rest is for moments and factors.
 const PASS_SHARE: u64 = 58;
 
+fn pass_bytes(budget: &Budget) -> u64 {
+    budget.limit() / 100 * PASS_SHARE
+}
+
+/// Of the bytes of a pass, those for activations: weights are used a band at a time.
+fn activation_bytes(pass: u64) -> u64 {
+    pass / 4 * 3
+}
+
+/// The windows, cut to a length whose keys and values leave half of `bytes` for what is computed with them. What is cut off
+/// becomes a window of its own.
+fn cut_to_fit(windows: Vec<Vec<u32>>, spec: &ModelSpec, bytes: u64) -> Vec<Vec<u32>> {
+    let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+    let kept = |length: usize| {
+        let each = spec.attentions().map(|a| CacheType::F32.bytes(a.kv_heads, a.head_dim, length));
+        each.max().unwrap_or(0)
+    };
+    let mut length = longest;
+    // A sentence has to stay whole.
+    while spec.attentions().all(|a| a.causal) && length > 64 && kept(length) > bytes / 2 {
+        length = length.div_ceil(2);
+    }
+    if length == longest {
+        return windows;
+    }
+    windows.iter().flat_map(|w| w.chunks(length).map(<[u32]>::to_vec)).collect()
+}
+
 impl PassCalibrator {
     pub(super) fn new(
         config: ModelConfig,
@@ -60,6 +89,8 @@ impl PassCalibrator {
         seed: Option<u64>,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Self> {
+        let spec = ModelSpec::new(&config, &*source)?;
+        let windows = cut_to_fit(windows, &spec, activation_bytes(pass_bytes(budget)));
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
         let notes = vec![format!(
@@ -67,7 +98,6 @@ impl PassCalibrator {
             windows.len(),
             seed.map_or("all outputs of a map counting the same".to_owned(), |seed| format!("seed {seed}"))
         )];
-        let spec = ModelSpec::new(&config, &*source)?;
         Ok(PassCalibrator {
             config,
             spec,
@@ -102,9 +132,8 @@ impl PassCalibrator {
 
     fn runner(&self) -> Result<Arc<ModelRunner>> {
         // Weights change while the pass goes on: nothing is read ahead.
-        let budget = Budget::new(self.budget.limit() / 100 * PASS_SHARE);
-        // Weights are used a band at a time.
-        let activation_bytes = Some(budget.limit() / 4 * 3);
+        let budget = Budget::new(pass_bytes(&self.budget));
+        let activation_bytes = Some(activation_bytes(budget.limit()));
         let options = RunOptions { prefetch: false, activation_bytes, ..RunOptions::default() };
         Ok(Arc::new(ModelRunner::new(Arc::clone(&self.source), self.config.clone(), &budget, &options)?))
     }

@@ -70,7 +70,7 @@ pub(super) struct Prepared {
 }
 
 /// Percent of the budget for running the model and for moments of inputs, where maps are calibrated.
-const CALIBRATION_SHARE: u64 = 55;
+const CALIBRATION_SHARE: u64 = 42;
 
 /// What manifests say made them.
 pub(crate) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
