@@ -242,8 +242,8 @@ impl PassCalibrator {
         let Some(seed) = self.seed.filter(|_| self.weighting.is_none()) else { return Ok(()) };
         let _phase = tracing::debug_span!("gradients").entered();
         let model = self.runner()?;
-        let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
-        let (windows, length) = weighting::windows(&self.windows, model.spec(), bytes);
+        // Nothing else is in memory yet.
+        let (windows, length) = weighting::windows(&self.windows, model.spec(), self.budget.limit());
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let sensitivity = Sensitivity::estimate(&model, &windows, seed)?;
         self.notes.push(format!(

@@ -23,7 +23,7 @@ pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Ve
     let needed = |n: usize| 4 * (12 * n * widest + 6 * n * n * heads) as u64;
     let longest = all.iter().map(Vec::len).max().unwrap_or(0);
     let mut length = longest.max(1);
-    while length > 16 && needed(length) > bytes / 2 {
+    while length > 16 && needed(length) > bytes / 5 * 3 {
         length = length.div_ceil(2);
     }
     let weights: usize = spec.every_map().map(|m| m.inputs * m.outputs).sum();

@@ -32,7 +32,7 @@ pub struct Sensitivity {
 }
 
 /// Widest residual stream whose second moments of gradients are kept.
-const WIDEST: usize = 4096;
+const WIDEST: usize = 2048;
 
 impl Sensitivity {
     /// Estimates the sensitivity of `model` on `windows`.
