@@ -199,20 +199,21 @@ fn compare(rows: &[BenchmarkRow], out: &mut String) {
         .collect();
     let least = |from: f64, to: f64| {
         let inside = peers.iter().filter(|(bpw, _)| (from..to).contains(bpw));
-        inside.filter_map(|(_, less)| *less).fold(f64::INFINITY, f64::min)
+        inside.filter_map(|(_, less)| *less).min_by(f64::total_cmp)
     };
     let three = gptq.iter().find(|(method, _)| *method == "gptq:3").and_then(|(_, less)| *less);
     out.push('\n');
     for (what, goal, found) in [
         ("the formats of other programs that take 3 bits or more", GOALS[0], least(3.0, f64::INFINITY)),
         ("the formats of other programs below 3 bits", GOALS[1], least(0.0, 3.0)),
-        ("`gptq:3`", GOALS[2], three.unwrap_or(f64::NEG_INFINITY)),
+        ("`gptq:3`", GOALS[2], three),
     ] {
-        let held = if found >= goal { "met" } else { "**missed**" };
-        let _ = writeln!(
-            out,
-            "* Goal of at least {goal} bits fewer than {what}: {held}; the least is {found:.3}."
-        );
+        let held = match found {
+            Some(found) if found >= goal => format!("met; the least is {found:.3}"),
+            Some(found) => format!("**missed**; the least is {found:.3}"),
+            None => "nothing to compare with".to_owned(),
+        };
+        let _ = writeln!(out, "* Goal of at least {goal} bits fewer than {what}: {held}.");
     }
     out.push('\n');
 }

@@ -63,7 +63,7 @@ impl Range {
         let (low, high) = (spread(self.tick(self.ticks.0)), spread(self.tick(self.ticks.1)));
         let share = (spread(value) - low) / (high - low);
         let inside = (-1e-9..=1.0 + 1e-9).contains(&share);
-        inside.then(|| self.pixels.0 + share * (self.pixels.1 - self.pixels.0))
+        inside.then_some(self.pixels.0 + share * (self.pixels.1 - self.pixels.0))
     }
 
     /// Ticks and their labels.
