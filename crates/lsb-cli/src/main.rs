@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod phases;
 mod render;
 mod verb;
 
@@ -10,6 +11,8 @@ use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Make large language models small, and say exactly what was gained and lost
 ///
@@ -50,6 +53,7 @@ enum Verb {
     Compress(verb::compress::Args),
     Plan(verb::plan::Args),
     Calibrate(verb::calibrate::Args),
+    Tune(verb::tune::Args),
     Inspect(verb::inspect::Args),
     Verify(verb::verify::Args),
     Validate(verb::validate::Args),
@@ -72,12 +76,12 @@ fn log_to_stderr(common: Common) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let coloured =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(coloured)
         .with_target(false)
-        .init();
+        .with_filter(filter);
+    tracing_subscriber::registry().with(lines).with(phases::Phases.with_filter(phases::Counted)).init();
 }
 
 fn main() -> ExitCode {
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Verb::Compress(args) => verb::compress::run(&args, common),
         Verb::Plan(args) => verb::plan::run(&args, common),
         Verb::Calibrate(args) => verb::calibrate::run(&args, common),
+        Verb::Tune(args) => verb::tune::run(&args, common),
         Verb::Inspect(args) => verb::inspect::run(&args, common),
         Verb::Verify(args) => verb::verify::run(&args, common),
         Verb::Validate(args) => verb::validate::run(&args, common),

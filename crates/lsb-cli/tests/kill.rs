@@ -69,3 +69,44 @@ fn killed_runs_resume_to_the_same_bytes() {
     assert!(killed == KILLS, "only {killed} of {runs} runs were killed before they ended");
     println!("{killed} of {runs} runs killed; a whole run takes {whole:?}");
 }
+
+/// Kills of a run that calibrates: while gradients are estimated, while the original is surveyed, while tensors are coded.
+const CALIBRATED_KILLS: u32 = 6;
+
+#[test]
+fn killed_calibrated_runs_resume_to_the_same_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/reflm");
+    let run_into = |out: &std::path::Path| {
+        let mut command = lsb();
+        command.args([
+            "compress",
+            model,
+            "-q",
+            "--codec",
+            "trellis:states=4",
+            "--bpw",
+            "3",
+            "--calib-tokens",
+            "1024",
+        ]);
+        command.args(["--seqlen", "128", "-o"]).arg(out).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let (undisturbed, out) = (temp.path().join("undisturbed"), temp.path().join("out"));
+    let start = Instant::now();
+    assert!(run_into(&undisturbed).status().unwrap().success());
+    let whole = start.elapsed();
+    let mut killed = 0;
+    for k in 1..=CALIBRATED_KILLS {
+        let mut child = run_into(&out).spawn().unwrap();
+        std::thread::sleep(whole * k / (CALIBRATED_KILLS + 1));
+        let before = child.try_wait().unwrap();
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        killed += usize::from(before.is_none() && !status.success());
+    }
+    assert!(run_into(&out).status().unwrap().success());
+    assert_same(&undisturbed, &out);
+    assert!(killed >= 3, "only {killed} runs were killed before they ended");
+}

@@ -30,6 +30,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 pub mod tokenizer;
+pub mod tune;
 mod weights;
 
 pub use architecture::Architecture;
@@ -47,7 +48,8 @@ pub use linear::Linear;
 pub use pooling::{Pooling, PoolingKind};
 pub use role::{ExpertPart, Role, role_of};
 pub use runner::{
-    Batch, GradientTap, Head, HeadTile, ModelRunner, Objective, Piece, RunOptions, Session, backward,
+    Batch, GradientTap, Head, HeadTile, MapGradient, ModelRunner, Objective, Piece, RunOptions, Session,
+    backward,
 };
 pub use sample::{Sampler, SamplerOptions, StopStrings};
 pub use sensitivity::Sensitivity;

@@ -24,7 +24,7 @@ pub use error::{Error, Result};
 pub use group::Group;
 pub use parameters::{Parameters, Reader, Value};
 pub use quantizer::{
-    EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder, TileEncoder,
+    Account, EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder, TileEncoder,
 };
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;

@@ -4,9 +4,11 @@
 //! implements [`TileEncoder`] and wraps it in [`PerTile`], as `docs/adding-a-codec.md` shows.
 
 use crate::allocate::RateControl;
+use crate::calibrate::FactorReport;
 use crate::{Needs, Parameters, Result, Span, Statistics};
 use lsb_format::{DType, Tile, Tiling};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -140,6 +142,20 @@ impl EncodedTile {
     }
 }
 
+/// What calibration came to for one tensor, beside what was expected of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// What it took to factor the second moments of its inputs.
+    pub factor: FactorReport,
+    /// Bytes of tiles and side information that a sample of its rows had told.
+    pub expected_bytes: f64,
+    /// Sum over rows of the mean squared error of the outputs that the sample had told, each row in units of the square of
+    /// its step over the middle one's.
+    pub expected_loss: f64,
+    /// The same, of all rows as they were coded.
+    pub loss: f64,
+}
+
 /// Encodes one tensor, fed with consecutive spans of its weights in order.
 pub trait TensorEncoder: Send {
     /// Encodes the tiles of `span`, in order, into `out`, which holds one cleared [`EncodedTile`] per tile.
@@ -162,6 +178,11 @@ pub trait TensorEncoder: Send {
     /// If the codec cannot finish.
     fn finish(&mut self) -> Result<Vec<u8>> {
         Ok(Vec::new())
+    }
+
+    /// What calibration came to, once all spans were encoded; `None` where the encoder was not calibrated.
+    fn account(&self) -> Option<Account> {
+        None
     }
 }
 

@@ -75,6 +75,20 @@ pub struct CompressConfig {
     pub seqlen: usize,
     /// Seed of everything random in calibration.
     pub seed: u64,
+    /// What errors of a map's outputs cost.
+    pub output_weights: OutputWeights,
+}
+
+/// What errors of a map's outputs cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputWeights {
+    /// What gradients say that the model minds.
+    #[default]
+    Gradients,
+    /// All outputs of a map the same, in units of their mean square: the best signal-to-noise ratio of the outputs, which is
+    /// not the best model. Needs no backward pass.
+    Equal,
 }
 
 impl Default for CompressConfig {
@@ -107,6 +121,7 @@ impl Default for CompressConfig {
             calib_tokens: 32768,
             seqlen: 0,
             seed: 0,
+            output_weights: OutputWeights::default(),
         }
     }
 }

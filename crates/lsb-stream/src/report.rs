@@ -1,6 +1,6 @@
 //! What a compression did, as plain data.
 
-use lsb_quant::{Distortion, Parameters};
+use lsb_quant::{Account, Distortion, Parameters};
 use serde::{Deserialize, Serialize};
 
 /// What became of one tensor.
@@ -35,6 +35,12 @@ pub struct TensorReport {
     /// The step in units of what outputs bear, where one step for the whole model was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tau: Option<f64>,
+    /// What a unit of squared error of an output costs, the geometric mean over outputs, where that was estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_cost: Option<f64>,
+    /// What calibration came to, beside what was expected of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
     /// What was done differently from the plan, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

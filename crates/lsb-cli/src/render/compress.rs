@@ -6,8 +6,9 @@ use super::kind::groups;
 use super::number::{bytes, count};
 use super::table::Table;
 use super::{bpw, finite};
+use crate::phases;
 use lsb_format::escape;
-use lsb_quant::Distortion;
+use lsb_quant::{Account, Distortion};
 use lsb_stream::{CompressReport, LayerReport, TensorReport};
 use lsb_validate::{QualityValidator, Verdict, WeightError};
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ fn tensor_json(t: &TensorReport) -> Value {
         "name": t.name, "layer": t.layer, "codec": t.codec, "parameters": t.parameters,
         "shape": t.shape, "dtype": t.dtype, "weights": t.weights,
         "source_bytes": t.source_bytes, "bytes": t.bytes, "bpw": bpw(t.bytes, t.weights),
-        "same_as": t.same_as, "tau": t.tau, "notes": t.notes,
+        "same_as": t.same_as, "tau": t.tau, "output_cost": t.output_cost, "account": t.account, "notes": t.notes,
     });
     with_figures(object, tensor_error(t))
 }
@@ -86,13 +87,51 @@ pub(crate) fn json(report: &CompressReport, verdict: &Verdict) -> Value {
         "budget_bytes": report.budget_bytes, "budget_peak_bytes": report.budget_peak_bytes,
         "bytes_read": report.bytes_read, "resumed_tensors": report.resumed_tensors,
         "already_done": report.already_done, "warnings": report.warnings,
-        "calibration": report.calibration, "search": serde_json::Value::Null,
+        "phases": phases_json(), "calibration": report.calibration, "search": Value::Null, "tune": Value::Null,
         "passed": verdict.passed, "checks": verdict.checks,
         "lossy": figures.as_ref().and_then(|f| f.lossy),
         "layers": report.layers.iter().map(|l| layer_json(report, l)).collect::<Vec<_>>(),
         "tensors": report.tensors.iter().map(tensor_json).collect::<Vec<_>>(),
     });
     with_figures(object, figures.map(|f| f.model))
+}
+
+/// Thread seconds of every kind of calibrated work in this process.
+fn phases_json() -> Value {
+    Value::Object(phases::seconds().into_iter().map(|(name, s)| (name.to_owned(), finite(s))).collect())
+}
+
+/// How calibrated tensors came out beside what samples of their rows had told.
+fn account(report: &CompressReport) -> String {
+    let accounts: Vec<(&TensorReport, &Account)> =
+        stored(report).filter_map(|t| t.account.as_ref().map(|a| (t, a))).collect();
+    let sum = |f: &dyn Fn(&(&TensorReport, &Account)) -> f64| accounts.iter().map(f).sum::<f64>();
+    let expected = sum(&|(_, a)| a.expected_bytes);
+    if accounts.is_empty() || expected <= 0.0 {
+        return String::new();
+    }
+    let taken = 100.0 * (sum(&|(t, _)| t.bytes as f64) / expected - 1.0);
+    let ratios = accounts.iter().filter(|(_, a)| a.loss > 0.0 && a.expected_loss > 0.0);
+    let logs: Vec<f64> = ratios.map(|(_, a)| (a.loss / a.expected_loss).ln()).collect();
+    let loss = 100.0 * ((logs.iter().sum::<f64>() / logs.len().max(1) as f64).exp() - 1.0);
+    let mut out = format!(
+        "{} tensors were coded with the feedback of errors: {taken:+.1} % bytes and {loss:+.1} % output error against \
+         what samples of rows had told\n",
+        accounts.len()
+    );
+    let (cut, most) = accounts
+        .iter()
+        .fold((0, 0), |(n, most), (_, a)| (n + usize::from(a.factor.blocks > 1), most.max(a.factor.blocks)));
+    if cut > 0 {
+        out += &format!(
+            "  {cut} of them in blocks of inputs, up to {most}, because second moments of all did not fit the memory\n"
+        );
+    }
+    let dead = sum(&|(_, a)| a.factor.dead as f64);
+    if dead > 0.0 {
+        out += &format!("  {dead} inputs were zero throughout the text\n");
+    }
+    out
 }
 
 /// What a person sees after `lsb compress`: a row per kind of tensor, or with `full` per tensor.
@@ -128,6 +167,7 @@ pub(crate) fn text(report: &CompressReport, verdict: &Verdict, ram_limit: u64, f
     for note in &report.calibration {
         out += &format!("{note}\n");
     }
+    out += &account(report);
     out += &totals(report, ram_limit);
     let judged = figures::verdict(verdict);
     if !judged.is_empty() {
@@ -178,6 +218,11 @@ fn totals(report: &CompressReport, ram_limit: u64) -> String {
             out += &format!(", {} tensors taken over from an interrupted run", report.resumed_tensors);
         }
         out += "\n";
+        let phases: Vec<String> =
+            phases::seconds().into_iter().map(|(name, s)| format!("{name} {s:.1}")).collect();
+        if !phases.is_empty() {
+            out += &format!("thread seconds: {}\n", phases.join(", "));
+        }
         out += &format!(
             "peak memory {} of {}, of which {} of {} reserved for weights and work\n",
             bytes(report.peak_rss_bytes),

@@ -11,6 +11,7 @@ pub(crate) mod package;
 pub(crate) mod plan;
 pub(crate) mod progress;
 pub(crate) mod table;
+pub(crate) mod tune;
 
 use crate::exit::Outcome;
 use lsb_stream::Error;

@@ -58,6 +58,11 @@ impl Progress {
         self.bar.set_message(brief(what));
     }
 
+    /// True where lines stand in for the bar.
+    pub(crate) fn lines(&self) -> bool {
+        self.lines
+    }
+
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();

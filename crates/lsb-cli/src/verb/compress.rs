@@ -4,14 +4,16 @@ use super::limits::Limits;
 use super::options::Options;
 use super::parents::Parents;
 use super::recipe::Request;
+use super::tune::{Training, Work};
 use crate::Common;
 use crate::exit::{Failure, Outcome};
 use crate::render::progress::{Progress, Unit};
-use crate::render::{compress, print, print_json};
-use lsb_model::TextCalibration;
-use lsb_stream::{CalibrationSource, CompressConfig, CompressReport, LoopCompressor};
+use crate::render::{compress, print, print_json, tune as render_tune};
+use lsb_model::{ModelRunner, RunOptions, TextCalibration};
+use lsb_quant::Registry;
+use lsb_stream::{Budget, CalibrationSource, CompressConfig, CompressReport, LoopCompressor, Target};
 use lsb_validate::{QualityTargets, Validator, Verdict, size_measurements};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Compress a model into a package
@@ -44,11 +46,27 @@ pub(crate) struct Args {
     #[arg(long)]
     full: bool,
 
+    /// Train what is left to train once weights are coded: `scales` of rows and columns, against the original's
+    /// predictions on the calibration text, as `lsb tune` does
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["max_layers", "dry_run", "max_loss"])]
+    tune: Option<Tune>,
+
+    /// Steps of training at most [default: 200]
+    #[arg(long, value_name = "N", requires = "tune")]
+    tune_steps: Option<usize>,
+
     #[command(flatten)]
     options: Options,
 
     #[command(flatten)]
     limits: Limits,
+}
+
+/// What can be trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tune {
+    /// Factors of rows and columns.
+    Scales,
 }
 
 impl Args {
@@ -85,7 +103,9 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         config.target = Some(lsb_stream::Target::Bpw(bpw));
         found = Some(search);
     }
-    let config = config;
+    if args.tune.is_some() {
+        return tuned(args, config, &targets, common);
+    }
     let _parents = config.output.as_deref().map(Parents::of).transpose()?;
     let report = calibrated(config, found.is_some())?
         .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
@@ -103,6 +123,74 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         print(&compress::text(&report, &verdict, ram_limit, args.full))?;
     }
     if verdict.passed { Ok(()) } else { Err(Failure::CheckFailed) }
+}
+
+/// Compresses beside the output, then trains the scales of that into the output.
+fn tuned(args: &Args, config: CompressConfig, targets: &QualityTargets, common: Common) -> Outcome {
+    let Some(output) = config.output.clone() else {
+        return Err(Failure::usage("--tune needs to know where to: give --output"));
+    };
+    if output.exists() && !config.overwrite {
+        let message = format!("{} already exists; use --overwrite to replace it", output.display());
+        return Err(Failure::refused(message));
+    }
+    let _parents = Parents::of(&output)?;
+    let ram_mb = config.target_ram_mb;
+    let (overwrite, training) = (config.overwrite, Training::of(&config, args.tune_steps));
+    let mut draft = output.clone().into_os_string();
+    draft.push(".untuned");
+    let draft = PathBuf::from(draft);
+    let mut config = with_room(config, &args.model)?;
+    config.output = Some(draft.clone());
+    // What an interrupted run left there is taken over if it is the same, and is ours to replace if not.
+    config.overwrite = true;
+    let mut report = calibrated(config, false)?
+        .with_observer(Box::new(Progress::new(common, Unit::Bytes)))
+        .with_check(Arc::new(lsb_model::ConfigCheck))
+        .with_interrupt(super::interrupt_flag()?)
+        .compress_model(&args.model, None)?;
+
+    let budget = Budget::for_process(ram_mb);
+    let open = |path: &Path| {
+        let options = RunOptions { activation_bytes: Some(budget.limit() / 4), ..RunOptions::default() };
+        ModelRunner::open(path, &Registry::standard(), &budget, &options)
+    };
+    let (teacher, student) = (open(&args.model)?, open(&draft)?);
+    let work = Work { package: &draft, output: &output, overwrite, training: &training };
+    let made = super::tune::make(&work, &student, &teacher, common)?;
+    drop((teacher, student));
+    std::fs::remove_dir_all(&draft).map_err(lsb_stream::Error::io("remove", &draft))?;
+    report.package.clone_from(&output);
+    report.package_bytes = made.retouched.package_bytes;
+    report.peak_rss_bytes = lsb_stream::peak_rss_bytes();
+    let verdict = judge(targets, &report);
+    if common.json {
+        let mut json = compress::json(&report, &verdict);
+        json["tune"] = render_tune::json(&made.tuned, &made.retouched, made.side_bytes);
+        print_json(&json)?;
+    } else {
+        let text = compress::text(&report, &verdict, ram_mb * 1_000_000, args.full);
+        print(&(text + "\n" + &render_tune::text(&made.tuned, &made.retouched, made.side_bytes)))?;
+    }
+    if verdict.passed { Ok(()) } else { Err(Failure::CheckFailed) }
+}
+
+/// The same with a target that leaves room for finer scales.
+fn with_room(mut config: CompressConfig, model: &Path) -> Result<CompressConfig, Failure> {
+    let Some(target) = config.target else { return Ok(config) };
+    let plan = calibrated(config.clone(), false)?.plan(model)?;
+    let tuned = plan.tensors.iter().filter(|t| t.codec == "trellis" && t.same_as.is_none());
+    let grown: f64 = tuned
+        .map(|t| lsb_quant::MatrixInfo::of_shape(&t.shape, t.dtype))
+        .map(|m| super::tune::growth(m.rows, m.cols))
+        .sum();
+    let source = plan.source_bytes as f64;
+    config.target = Some(match target {
+        Target::Bpw(bpw) => Target::Bpw(bpw - 8.0 * grown / plan.weights.max(1) as f64),
+        Target::Ratio(ratio) => Target::Ratio(source / (source / ratio - grown).max(1.0)),
+        Target::Bytes(n) => Target::Bytes(n.saturating_sub(grown as u64)),
+    });
+    Ok(config)
 }
 
 /// A compressor that calibrates on the text or with the saved statistics the options name.

@@ -1,10 +1,10 @@
 //! The options of a compression as flags; they override a recipe given with `--config`.
 
 use super::recipe::{Recipe, Request};
-use super::value::{MAX_MB, percent, ram_mb, threads};
+use super::value::{MAX_MB, output_weights, percent, ram_mb, threads};
 use crate::exit::Failure;
 use crate::render::number::parse_bytes;
-use lsb_stream::{CompressConfig, Rule, Target};
+use lsb_stream::{CompressConfig, OutputWeights, Rule, Target};
 use std::path::PathBuf;
 
 /// Options shared by `compress` and `plan`.
@@ -129,6 +129,10 @@ pub(super) struct Calibration {
     /// Seed of everything random in calibration [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+
+    /// What errors of a map's outputs cost: what `gradients` say, or `equal` for all [default: gradients]
+    #[arg(long, value_name = "HOW", value_parser = output_weights)]
+    output_weights: Option<OutputWeights>,
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -225,7 +229,7 @@ macro_rules! lay_over {
 impl Calibration {
     /// Sets each option that was given.
     pub(super) fn lay_over(&self, c: &mut CompressConfig) {
-        lay_over!(c, self, calib_tokens, seqlen, seed);
+        lay_over!(c, self, calib_tokens, seqlen, seed, output_weights);
         if self.calib.is_some() {
             c.calib.clone_from(&self.calib);
         }

@@ -1,5 +1,7 @@
 //! How values of flags are read.
 
+use lsb_stream::OutputWeights;
+
 /// The most MB any option takes: a petabyte, far from where bytes would overflow.
 pub(crate) const MAX_MB: u64 = 1_000_000_000;
 
@@ -28,6 +30,15 @@ pub(crate) fn limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if x.is_finite() => Ok(x),
         _ => Err("it must be a number".to_owned()),
+    }
+}
+
+/// How errors of outputs are weighed.
+pub(crate) fn output_weights(text: &str) -> Result<OutputWeights, String> {
+    match text {
+        "gradients" => Ok(OutputWeights::Gradients),
+        "equal" => Ok(OutputWeights::Equal),
+        _ => Err("it must be gradients or equal".to_owned()),
     }
 }
 

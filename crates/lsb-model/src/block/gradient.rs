@@ -7,14 +7,18 @@ use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Shape, Tensor, Var};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What a linear map was fed with, and the gradient at its outputs.
+/// What went through a linear map, forward and back.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) map: MapSpec,
     /// [tokens, inputs].
     pub(crate) x: Tensor,
     /// [tokens, outputs].
+    pub(crate) y: Tensor,
+    /// At the outputs, [tokens, outputs].
     pub(crate) gradient: Tensor,
+    /// At the inputs, [tokens, inputs].
+    pub(crate) at_inputs: Tensor,
 }
 
 /// Records what the backward pass shows.
@@ -62,10 +66,11 @@ impl CustomOp1 for MapOp {
         Ok((CpuStorage::F32(y.flatten_all()?.to_vec1()?), shape))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let gradient = gradient.contiguous()?.detach();
         let at_inputs = self.map.backward(&gradient).map_err(inner)?;
-        let seen = Seen { map: self.map.spec().clone(), x: x.detach(), gradient };
+        let map = self.map.spec().clone();
+        let seen = Seen { map, x: x.detach(), y: y.detach(), gradient, at_inputs: at_inputs.clone() };
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
         Ok(Some(at_inputs))
     }

@@ -10,7 +10,7 @@ mod rotary;
 mod softmax;
 
 pub(crate) use attention::SCORES;
-pub(crate) use gradient::{Tape, normalize as differentiable_norm, pull_back};
+pub(crate) use gradient::{Seen, Tape, normalize as differentiable_norm, pull_back};
 pub(crate) use norm::normalize;
 pub(crate) use rotary::Rotary;
 

@@ -125,6 +125,7 @@ pub(super) fn add_products(x: &Tensor, sums: &mut [f32]) -> Result<()> {
 
 /// Adds `a^T b` of `a`, [tokens, m], and `b`, [tokens, n], to `sums`, [m, n].
 fn add_products_of(a: &Tensor, b: &Tensor, sums: &mut [f32]) -> Result<()> {
+    let _phase = tracing::debug_span!("moments").entered();
     let products = a
         .t()
         .and_then(|t| t.contiguous())

@@ -2,7 +2,7 @@
 
 use super::gather::{Gather, Place};
 use super::stages::{Stage, stages};
-use super::starved::{Known, Starved};
+use super::starved::{self, Known, Starved};
 use super::text::stream_error;
 use super::weighting::{self, Weighting};
 use crate::runner::Batch;
@@ -22,7 +22,8 @@ pub(super) struct PassCalibrator {
     source: Arc<dyn WeightSource>,
     budget: Budget,
     windows: Vec<Vec<u32>>,
-    seed: u64,
+    /// Seed of gradients; `None` where all outputs count the same.
+    seed: Option<u64>,
     interrupt: Arc<AtomicBool>,
     /// What outputs bear, once it was estimated.
     weighting: Option<Weighting>,
@@ -35,6 +36,8 @@ pub(super) struct PassCalibrator {
     head: Option<Arc<dyn Moments>>,
     /// What experts lacked.
     starved: Starved,
+    /// Whether the original was surveyed, which counts them.
+    surveyed: bool,
 }
 
 struct Follower {
@@ -56,14 +59,15 @@ impl PassCalibrator {
         budget: &Budget,
         windows: Vec<Vec<u32>>,
         what: &str,
-        seed: u64,
+        seed: Option<u64>,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Self> {
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
         let notes = vec![format!(
-            "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, seed {seed}.",
-            windows.len()
+            "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, {}.",
+            windows.len(),
+            seed.map_or("all outputs of a map counting the same".to_owned(), |seed| format!("seed {seed}"))
         )];
         let spec = ModelSpec::new(&config, &*source)?;
         Ok(PassCalibrator {
@@ -80,6 +84,7 @@ impl PassCalibrator {
             waiting: Vec::new(),
             head: None,
             starved: Starved::default(),
+            surveyed: false,
         })
     }
 
@@ -208,14 +213,13 @@ impl PassCalibrator {
 
     /// Estimates what outputs bear, once.
     fn weigh(&mut self) -> Result<()> {
-        if self.weighting.is_some() {
-            return Ok(());
-        }
+        let Some(seed) = self.seed.filter(|_| self.weighting.is_none()) else { return Ok(()) };
+        let _phase = tracing::debug_span!("gradients").entered();
         let model = self.runner()?;
         let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
         let (windows, length) = weighting::windows(&self.windows, model.spec(), bytes);
         let tokens: usize = windows.iter().map(Vec::len).sum();
-        let sensitivity = Sensitivity::estimate(&model, &windows, self.seed)?;
+        let sensitivity = Sensitivity::estimate(&model, &windows, seed)?;
         self.notes.push(format!(
             "What outputs bear was estimated from gradients on {tokens} tokens in sequences of up to {length}."
         ));
@@ -287,7 +291,10 @@ impl Calibrator for PassCalibrator {
         &mut self,
         visit: &mut dyn FnMut(&str, &Calibration) -> lsb_stream::Result<()>,
     ) -> lsb_stream::Result<()> {
-        self.survey_all(visit).map_err(stream_error)
+        (self.surveyed, self.starved.counted) = (true, true);
+        let done = self.survey_all(visit).map_err(stream_error);
+        self.starved.counted = false;
+        done
     }
 
     fn calibration(&mut self, tensor: &str) -> lsb_stream::Result<Option<Calibration>> {
@@ -315,6 +322,12 @@ impl Calibrator for PassCalibrator {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.iter().cloned().chain(self.starved.notes()).collect()
+        let mut notes = self.notes.clone();
+        notes.extend(self.starved.notes());
+        let experts = self.spec.blocks.iter().flat_map(stages).any(|s| s.experts);
+        if experts && !self.surveyed {
+            notes.push(starved::GENERAL.to_owned());
+        }
+        notes
     }
 }

@@ -1,10 +1,13 @@
 //! Calibration text: from a file, or the one that comes with the program.
 
 use super::pass::PassCalibrator;
+use super::saved::is_safetensors;
 use super::stages::stages;
 use crate::{Error, ModelConfig, ModelSpec, Result, Tokenizer};
 use lsb_stream::source::{Model, OpenOptions};
-use lsb_stream::{Budget, CalibrationSource, Calibrator, CompressConfig, ModelWeights, WeightSource};
+use lsb_stream::{
+    Budget, CalibrationSource, Calibrator, CompressConfig, ModelWeights, OutputWeights, WeightSource,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +25,7 @@ pub struct TextCalibration {
     tokens: usize,
     seqlen: usize,
     seed: u64,
+    weights: OutputWeights,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +45,11 @@ impl TextCalibration {
             None | Some("default") => Text::Bundled,
             Some(path) => {
                 let path = PathBuf::from(path);
+                if is_safetensors(&path).unwrap_or(false) {
+                    let message = "this is a safetensors file where calibration text is needed";
+                    let error = lsb_format::Error::argument(message).in_file(path.display().to_string());
+                    return Err(error.advise("name a file of UTF-8 text, or default").into());
+                }
                 let text = std::fs::read_to_string(&path).map_err(|e| {
                     let message = format!("calibration text {}: {e}", path.display());
                     lsb_format::Error::argument(message).advise("--calib takes a file of UTF-8 text, or none")
@@ -53,7 +62,7 @@ impl TextCalibration {
             return Err(lsb_format::Error::argument(message).into());
         }
         let (tokens, seqlen, seed) = (config.calib_tokens, config.seqlen, config.seed);
-        Ok(Some(TextCalibration { text, tokens, seqlen, seed }))
+        Ok(Some(TextCalibration { text, tokens, seqlen, seed, weights: config.output_weights }))
     }
 
     /// Takes the last quarter of the text away, for whoever has to judge what was calibrated on the rest.
@@ -104,11 +113,15 @@ impl TextCalibration {
             Text::Bundled => "the bundled text".to_owned(),
             Text::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        PassCalibrator::new(config, source, budget, windows, &what, self.seed, interrupt)
+        let seed = (self.weights == OutputWeights::Gradients).then_some(self.seed);
+        PassCalibrator::new(config, source, budget, windows, &what, seed, interrupt)
     }
 
-    /// The sequences: evenly spaced windows of the text, as many as there are tokens for.
-    fn windows(&self, tokenizer: &Tokenizer, context: Option<usize>) -> Result<Vec<Vec<u32>>> {
+    /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `context`.
+    ///
+    /// # Errors
+    /// If the text cannot be cut into tokens.
+    pub fn windows(&self, tokenizer: &Tokenizer, context: Option<usize>) -> Result<Vec<Vec<u32>>> {
         let longest = context.unwrap_or(LONGEST).min(LONGEST);
         let length = if self.seqlen == 0 { longest } else { self.seqlen.min(context.unwrap_or(usize::MAX)) };
         let ids = tokenizer.encode(self.content(), false)?;
@@ -149,7 +162,12 @@ fn open(model: &Model) -> Result<(ModelConfig, Arc<dyn WeightSource>, PathBuf)> 
 impl CalibrationSource for TextCalibration {
     fn identity(&self) -> String {
         let hash = self.text_hash();
-        format!("text {}, {} tokens in {}, seed {}", &hash[..16], self.tokens, self.seqlen, self.seed)
+        let text =
+            format!("text {}, {} tokens in {}, seed {}", &hash[..16], self.tokens, self.seqlen, self.seed);
+        match self.weights {
+            OutputWeights::Gradients => text,
+            OutputWeights::Equal => text + ", all outputs the same",
+        }
     }
 
     fn tensors(&self, model: &Model) -> lsb_stream::Result<Vec<String>> {

@@ -8,9 +8,13 @@ use std::sync::Arc;
 
 /// Tokens that gradients are estimated on at most.
 const TOKENS: usize = 32768;
+/// Products of tokens and weights from which on there are fewer, and the least number: means of squares need no more, and a
+/// pass back costs three forward.
+const WORK: usize = 1 << 38;
+const LEAST: usize = 4096;
 
-/// The first windows of the calibration, cut to a length at which a block's intermediate values fit into `bytes`, and
-/// that length.
+/// Windows of the calibration, evenly chosen, cut into pieces at whose length a block's intermediate values fit into
+/// `bytes`, and that length.
 pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Vec<u32>>, usize) {
     let parts = spec.blocks.iter().flat_map(|b| &b.branches).flat_map(|b| b.part.every_map());
     let widest = parts.map(|m| m.inputs.max(m.outputs)).max().unwrap_or(0);
@@ -22,8 +26,15 @@ pub(super) fn windows(all: &[Vec<u32>], spec: &ModelSpec, bytes: u64) -> (Vec<Ve
     while length > 16 && needed(length) > bytes / 2 {
         length = length.div_ceil(2);
     }
-    let cut = all.iter().map(|w| w[..w.len().min(length)].to_vec());
-    (cut.take(TOKENS.div_ceil(length)).collect(), length)
+    let weights: usize = spec.every_map().map(|m| m.inputs * m.outputs).sum();
+    let wanted = (WORK / weights.max(1)).clamp(LEAST, TOKENS).div_ceil(length);
+    let pieces: Vec<&[u32]> = all.iter().flat_map(|w| w.chunks(length)).collect();
+    // A short rest says little, but it may be all there is.
+    let whole = pieces.iter().filter(|p| 2 * p.len() >= length).count();
+    let pieces = pieces.into_iter().filter(|p| whole == 0 || 2 * p.len() >= length);
+    let pieces: Vec<Vec<u32>> = pieces.map(<[u32]>::to_vec).collect();
+    let count = wanted.min(pieces.len());
+    ((0..count).map(|i| pieces[(2 * i + 1) * pieces.len() / (2 * count)].clone()).collect(), length)
 }
 
 /// What a unit of squared error of each output costs.

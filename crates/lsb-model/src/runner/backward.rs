@@ -1,8 +1,7 @@
 //! Gradients, streamed: forward once with the residual stream kept in front of every block, then back, a block at a time.
 
-use super::batch::Batch;
-use super::{Handle, ModelRunner};
-use crate::block::{Tape, differentiable_norm, pull_back};
+use super::ModelRunner;
+use crate::block::{Seen, Tape, differentiable_norm, pull_back};
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, Result};
@@ -10,15 +9,28 @@ use candle_core::{Tensor, Var};
 use lsb_stream::ActivationStore;
 use std::ops::Range;
 
-/// Sees gradients at the outputs of linear maps.
+/// What went through a linear map, forward and back, one row for each token.
+#[derive(Clone, Copy, Debug)]
+pub struct MapGradient<'a> {
+    /// The map.
+    pub map: &'a MapSpec,
+    /// Its inputs, [tokens, inputs].
+    pub x: &'a Tensor,
+    /// Its outputs, bias included, [tokens, outputs].
+    pub y: &'a Tensor,
+    /// The objective's gradient at the outputs, [tokens, outputs].
+    pub gradient: &'a Tensor,
+    /// What comes of it at the inputs, [tokens, inputs].
+    pub at_inputs: &'a Tensor,
+}
+
+/// Sees gradients at linear maps.
 pub trait GradientTap {
-    /// `map` turned `x`, [tokens, inputs], into outputs at which the objective has the gradient `gradient`,
-    /// [tokens, outputs], one row for each token. Maps come in the reverse order of a pass; an expert is shown only the
-    /// tokens it was chosen for.
+    /// Maps come in the reverse order of a pass; an expert is shown only the tokens it was chosen for.
     ///
     /// # Errors
     /// The observer's own; the pass ends with it.
-    fn linear(&mut self, map: &MapSpec, x: &Tensor, gradient: &Tensor) -> Result<()>;
+    fn linear(&mut self, seen: &MapGradient<'_>) -> Result<()>;
 
     /// Gradients at the residual stream in front of the first block, [tokens, hidden], of tokens with these ids.
     ///
@@ -68,9 +80,8 @@ pub fn backward(
     forward: &mut dyn Tap,
     tap: &mut dyn GradientTap,
 ) -> Result<()> {
-    let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
     let ids: Vec<u32> = windows.concat();
-    let mut batch = Batch::new(Handle::Borrowed(model), windows, Some(longest.max(1)))?;
+    let mut batch = model.whole_batch(windows)?;
     let chunks = batch.chunks();
     let slots = || chunks.iter().map(|c| c.len() * model.spec().hidden).collect::<Vec<usize>>();
     let store = || ActivationStore::new(&model.activations, slots(), model.options.spill.as_deref());
@@ -117,7 +128,8 @@ pub fn backward(
             let y = batch.differentiable(block, i, &x, &tape)?;
             let at_x = pull_back(&x, &y, &read(&gradients, i)?).map_err(failed())?;
             for seen in tape.take() {
-                tap.linear(&seen.map, &seen.x, &seen.gradient)?;
+                let Seen { map, x, y, gradient, at_inputs } = &seen;
+                tap.linear(&MapGradient { map, x, y, gradient, at_inputs })?;
             }
             gradients.put(i, &super::batch::flat(&at_x)?)?;
         }

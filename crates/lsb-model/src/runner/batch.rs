@@ -120,6 +120,7 @@ impl<'m> Batch<'m> {
     pub fn step(&mut self, tap: &mut dyn Tap) -> Result<Option<usize>> {
         let model = self.model.clone();
         let Some(block) = model.spec.blocks.get(self.next) else { return Ok(None) };
+        let _phase = tracing::debug_span!("forward").entered();
         if self.chunks.len() > 1 {
             model.weights.keep();
         }
@@ -137,6 +138,7 @@ impl<'m> Batch<'m> {
     pub fn peek(&mut self, tap: &mut dyn Tap) -> Result<()> {
         let model = self.model.clone();
         let Some(block) = model.spec.blocks.get(self.next) else { return Ok(()) };
+        let _phase = tracing::debug_span!("forward").entered();
         if self.chunks.len() > 1 {
             model.weights.keep();
         }

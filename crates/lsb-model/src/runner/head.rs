@@ -93,6 +93,16 @@ impl<'m> Head<'m> {
         self.spec.soft_cap
     }
 
+    /// Outputs of the linear map, [tokens, vocabulary]: logits before their cap.
+    pub(crate) fn outputs(&self, x: &Tensor) -> Result<Tensor> {
+        self.map.forward(x)
+    }
+
+    /// Logits of what [`Head::outputs`] returned.
+    pub(crate) fn capped(&self, outputs: Tensor) -> Result<Tensor> {
+        cap(outputs, self.spec)
+    }
+
     /// Gradients at the hidden states for gradients at the outputs of the map.
     pub(crate) fn backward(&self, gradient: &Tensor) -> Result<Tensor> {
         self.map.backward(gradient)

@@ -9,7 +9,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use backward::{GradientTap, Objective, Piece, backward};
+pub use backward::{GradientTap, MapGradient, Objective, Piece, backward};
 pub use batch::Batch;
 use batch::Handle;
 pub use head::{Head, HeadTile};
@@ -20,11 +20,13 @@ use crate::cache::CacheType;
 use crate::spec::{MapSpec, ModelSpec};
 use crate::weights::Weights;
 use crate::{ModelConfig, Result};
+use candle_core::Tensor;
 use lsb_format::Error;
 use lsb_quant::Registry;
 use lsb_stream::source::OpenOptions;
 use lsb_stream::{
-    Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource, open_weights,
+    ActivationStore, Budget, Reservation, StreamFigures, StreamOptions, TensorWeights, WeightSource,
+    open_weights,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,6 +155,16 @@ impl ModelRunner {
         Batch::new(Handle::Borrowed(self), windows, None)
     }
 
+    /// The same with every window in one chunk, in which short ones may lie together. Memory for intermediate values is
+    /// reserved for the longest window.
+    ///
+    /// # Errors
+    /// As [`ModelRunner::batch`].
+    pub(crate) fn whole_batch(&self, windows: &[Vec<u32>]) -> Result<Batch<'_>> {
+        let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
+        Batch::new(Handle::Borrowed(self), windows, Some(longest.max(1)))
+    }
+
     /// The same, for whoever keeps the batch beside other things.
     ///
     /// # Errors
@@ -197,6 +209,27 @@ impl ModelRunner {
         self.weights.map(map)
     }
 
+    /// A bias or other vector.
+    pub(crate) fn vector(&self, name: &str) -> Result<Tensor> {
+        self.weights.vector(name, false)
+    }
+
+    /// Rows of the embedding's matrix as it is now, unscaled, one behind the other.
+    pub(crate) fn embedding_rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        let rows: Vec<usize> = ids.iter().map(|&id| id as usize).collect();
+        self.weights.rows(&self.spec.embedding.tokens, &rows, self.spec.hidden)
+    }
+
+    /// A store for activations of such sizes, in numbers of values, that lives beside the batches of this model.
+    pub(crate) fn store(&self, slots: Vec<usize>) -> Result<ActivationStore> {
+        Ok(ActivationStore::new(&self.activations, slots, self.options.spill.as_deref())?)
+    }
+
+    /// The memory that all of it shares.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Memory for activations.
     fn reserve(&self, bytes: u64, what: &str) -> Result<Reservation> {
         self.activations.reserve(bytes, what).or_else(|_| Ok(self.budget.reserve(bytes, what)?))
@@ -204,7 +237,7 @@ impl ModelRunner {
 
     /// Tokens per chunk, where sequences are up to `length` tokens long.
     fn chunk_tokens(&self, length: usize, cache: CacheType) -> usize {
-        let limit = self.activations.limit();
+        let limit = self.activations.limit().saturating_sub(self.rotary_bytes(length));
         let attention = self.spec.attentions().next();
         let kept = attention.map_or(0, |a| CacheType::F32.bytes(a.kv_heads, a.head_dim, length));
         let needed = |tokens: usize| {
@@ -221,10 +254,16 @@ impl ModelRunner {
 
     /// Rotary tables for sequences of up to `positions` tokens, and the memory they take.
     fn rotary(&self, positions: usize) -> Result<(Vec<Rotary>, Reservation)> {
-        let specs = self.spec.rotaries();
-        let bytes = specs.iter().map(|spec| Rotary::bytes(spec, positions)).sum();
-        let memory = self.reserve(bytes, "tables of rotary embeddings")?;
-        let tables = specs.into_iter().map(|spec| Rotary::new(spec, positions)).collect::<Result<_>>()?;
+        let memory = self.reserve(self.rotary_bytes(positions), "tables of rotary embeddings")?;
+        let tables = self
+            .spec
+            .rotaries()
+            .into_iter()
+            .map(|spec| Rotary::new(spec, positions))
+            .collect::<Result<_>>()?;
         Ok((tables, memory))
+    }
+    fn rotary_bytes(&self, positions: usize) -> u64 {
+        self.spec.rotaries().iter().map(|spec| Rotary::bytes(spec, positions)).sum()
     }
 }

@@ -14,7 +14,7 @@ pub use options::SamplerOptions;
 pub use stop::StopStrings;
 
 use crate::error::{Error, Result};
-use random::Random;
+pub(crate) use random::Random;
 
 /// Draws the next token.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ mod objective;
 #[cfg(test)]
 mod tests;
 
-use crate::runner::{GradientTap, backward};
+use crate::runner::{GradientTap, MapGradient, backward};
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, ModelRunner, Result};
@@ -99,7 +99,8 @@ pub(crate) fn not_finite(tensor: &str, what: impl std::fmt::Display) -> lsb_form
 }
 
 impl GradientTap for Sensitivity {
-    fn linear(&mut self, map: &MapSpec, _: &Tensor, gradient: &Tensor) -> Result<()> {
+    fn linear(&mut self, seen: &MapGradient<'_>) -> Result<()> {
+        let MapGradient { map, gradient, .. } = *seen;
         let sums = self.outputs.entry(map.tensor.clone()).or_insert_with(|| vec![0.0; map.outputs]);
         add_squares(&map.tensor, "a gradient at an output", gradient, sums)
     }

@@ -1,6 +1,6 @@
 //! What is differentiated to learn what a model minds.
 
-use crate::runner::{GradientTap, Objective, Piece};
+use crate::runner::{GradientTap, MapGradient, Objective, Piece};
 use crate::{Error, ModelRunner, Result};
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
@@ -29,16 +29,19 @@ impl Objective for Fisher {
         for start in (0..tokens).step_by(step) {
             let n = step.min(tokens - start);
             let x = hidden.narrow(0, start, n).and_then(|x| x.contiguous()).map_err(failed())?;
-            let mut values =
-                head.logits(&x)?.flatten_all().and_then(|y| y.to_vec1::<f32>()).map_err(failed())?;
+            let y = head.outputs(&x)?;
+            let logits = head.capped(y.clone())?;
+            let mut values = logits.flatten_all().and_then(|y| y.to_vec1::<f32>()).map_err(failed())?;
             let cap = head.soft_cap();
             values.par_chunks_mut(vocab).enumerate().for_each(|(i, row)| {
                 let mut random = Random::new(self.seed, (piece.first + start + i) as u64);
                 to_gradient(row, random.uniform(), cap);
             });
             let gradient = Tensor::from_vec(values, (n, vocab), &Device::Cpu).map_err(failed())?;
-            tap.linear(head.map_spec(), &x, &gradient)?;
-            parts.push(head.backward(&gradient)?);
+            let at_inputs = head.backward(&gradient)?;
+            let (map, gradient) = (head.map_spec(), &gradient);
+            tap.linear(&MapGradient { map, x: &x, y: &y, gradient, at_inputs: &at_inputs })?;
+            parts.push(at_inputs);
         }
         Tensor::cat(&parts, 0).map_err(failed())
     }

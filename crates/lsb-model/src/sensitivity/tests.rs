@@ -71,7 +71,8 @@ struct Slope {
 }
 
 impl GradientTap for Slope {
-    fn linear(&mut self, map: &MapSpec, x: &Tensor, gradient: &Tensor) -> Result<()> {
+    fn linear(&mut self, seen: &MapGradient<'_>) -> Result<()> {
+        let MapGradient { map, x, gradient, .. } = *seen;
         if map.tensor == self.tensor {
             let shape = if map.inputs_first { (map.inputs, map.outputs) } else { (map.outputs, map.inputs) };
             let d = Tensor::from_vec(self.direction.clone(), shape, &Device::Cpu).unwrap();

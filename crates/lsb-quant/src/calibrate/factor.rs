@@ -2,6 +2,7 @@
 
 use super::cholesky;
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
 /// The upper triangular `U` with `U^T U = (H + damping)^-1`, for the second moments `H` of a linear map's inputs.
@@ -16,7 +17,7 @@ pub struct UpperFactor {
 }
 
 /// What it took to factor second moments.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FactorReport {
     /// Share of the mean of the diagonal that was added to it.
     pub damping: f64,

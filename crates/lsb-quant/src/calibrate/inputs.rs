@@ -42,11 +42,12 @@ impl InputFactor {
     }
 
     /// Factors `moments` with columns in `order`, in blocks of equal size, as few as their memory allows. `damping` as
-    /// for [`UpperFactor::new`].
+    /// for [`UpperFactor::new`]. Where all inputs were zero it is the identity.
     ///
     /// # Errors
     /// As [`UpperFactor::new`], and where moments cannot be had.
     pub fn new(moments: &dyn Moments, damping: f64, order: ColumnOrder) -> Result<Self> {
+        let _phase = tracing::debug_span!("factorization").entered();
         let diagonal = moments.diagonal();
         let n = diagonal.len();
         let mut columns: Vec<usize> = (0..n).collect();
@@ -63,6 +64,11 @@ impl InputFactor {
         };
         // A block of faint inputs is damped as the whole is.
         let mean = diagonal.iter().map(|&d| f64::from(d)).sum::<f64>() / n.max(1) as f64;
+        if mean == 0.0 {
+            // Inputs that were zero throughout tell nothing: each is taken to count the same.
+            let identity = Self::identity(n);
+            return Ok(InputFactor { report: FactorReport { dead: n, ..identity.report }, ..identity });
+        }
         for (i, columns) in out.order.chunks(size).enumerate() {
             let (factor, report) =
                 UpperFactor::with_mean(moments.block(columns)?, columns.len(), damping, mean)?;
@@ -110,6 +116,32 @@ impl InputFactor {
     pub fn row(&self, i: usize) -> &[f32] {
         let (first, factor) = &self.blocks[self.block_of[i] as usize];
         factor.row(i - first)
+    }
+
+    /// `w H w^T` with the damped moments `H` of which this is the factor: the mean square of the output of a row `w`, whose
+    /// weights come as they are stored.
+    ///
+    /// # Panics
+    /// If there is not a weight for each input.
+    pub fn power(&self, row: &[f32]) -> f64 {
+        assert_eq!(row.len(), self.len(), "a weight for each input");
+        self.blocks
+            .iter()
+            .map(|(first, factor)| {
+                // With H = U^-1 U^-T it is the square of the solution of U^T z = w.
+                let mut z: Vec<f64> =
+                    self.order[*first..first + factor.len()].iter().map(|&c| f64::from(row[c])).collect();
+                let mut sum = 0.0;
+                for i in 0..z.len() {
+                    let u = factor.row(i);
+                    z[i] /= f64::from(u[i]);
+                    let at = z[i];
+                    sum += at * at;
+                    z[i + 1..].iter_mut().zip(&u[i + 1..]).for_each(|(z, &u)| *z -= at * f64::from(u));
+                }
+                sum
+            })
+            .sum()
     }
 
     /// The places of each block, in order.

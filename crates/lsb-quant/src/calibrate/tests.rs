@@ -89,3 +89,21 @@ fn what_is_not_a_matrix_of_moments_is_refused() {
     assert!(refused(&[1.0, 1e20, 1e20, 1.0]).contains("not those of any inputs"));
     assert!(UpperFactor::new(&[], 0, 0.01).unwrap().0.is_empty());
 }
+
+#[test]
+fn inputs_that_were_all_zero_count_the_same() {
+    let factor = InputFactor::new(&DenseMoments::new(vec![0.0; 9], 3), 0.01, ColumnOrder::Falling).unwrap();
+    assert_eq!((factor.report().dead, factor.blocks().count()), (3, 3));
+    assert!((0..3).all(|i| factor.diagonal(i) == 1.0));
+}
+
+#[test]
+fn power_is_the_mean_square_of_an_output() {
+    let n = 40;
+    let h = moments(3, n, 200);
+    let row: Vec<f32> = (0..n).map(|i| ((i * 37 % 17) as f32 - 8.0) / 5.0).collect();
+    let factor = InputFactor::new(&DenseMoments::new(h.clone(), n), 0.0, ColumnOrder::Falling).unwrap();
+    let product = |i: usize| (0..n).map(|j| f64::from(h[i * n + j]) * f64::from(row[j])).sum::<f64>();
+    let wanted: f64 = (0..n).map(|i| f64::from(row[i]) * product(i)).sum();
+    assert!((factor.power(&row) / wanted - 1.0).abs() < 1e-3, "{} {wanted}", factor.power(&row));
+}

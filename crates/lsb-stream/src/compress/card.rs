@@ -8,29 +8,32 @@ use lsb_quant::{Distortion, Parameters};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
+/// Their names.
+pub(crate) const DOCUMENTS: [&str; 2] = ["report.json", "README.md"];
+
 /// `report.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Document {
+pub(crate) struct Document {
     pub(super) model: String,
     pub(super) codec: String,
     pub(super) parameters: Parameters,
     pub(super) source_bytes: u64,
     pub(super) weights: u64,
-    pub(super) tensors: Vec<TensorReport>,
+    pub(crate) tensors: Vec<TensorReport>,
     pub(super) warnings: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) calibration: Vec<String>,
+    pub(crate) calibration: Vec<String>,
 }
 
 impl Document {
-    pub(super) fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
         text.push(b'\n');
         text
     }
 
     /// A model card in the form the Hugging Face Hub shows.
-    pub(super) fn to_card(&self) -> Vec<u8> {
+    pub(crate) fn to_card(&self) -> Vec<u8> {
         let bytes: u64 = self.tensors.iter().map(|t| t.bytes).sum();
         let bpw = 8.0 * bytes as f64 / self.weights.max(1) as f64;
         let mut out = String::new();

@@ -4,7 +4,9 @@ use crate::manager::TensorLease;
 use crate::{Budget, Error, Reservation, Result};
 use lsb_format::Tiling;
 use lsb_quant::calibrate::Calibration;
-use lsb_quant::{Distortion, EncodedTile, MatrixInfo, Quantizer, Span, Surveyor, TensorDecoder, to_f32_into};
+use lsb_quant::{
+    Account, Distortion, EncodedTile, MatrixInfo, Quantizer, Span, Surveyor, TensorDecoder, to_f32_into,
+};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +28,8 @@ pub(super) struct Encoded {
     pub(super) exact: bool,
     /// Error sums, where monitored and the tensor is numeric.
     pub(super) distortion: Option<Distortion>,
+    /// What calibration came to.
+    pub(super) account: Option<Account>,
 }
 
 /// Two tiles' worth of values per thread, used again and again.
@@ -138,7 +142,7 @@ impl Engine {
             })?;
         }
         let distortion = (self.monitor && matrix.dtype.is_float()).then_some(meter.distortion);
-        Ok(Encoded { side, exact: decoder.is_exact(), distortion })
+        Ok(Encoded { side, exact: decoder.is_exact(), distortion, account: encoder.account() })
     }
 
     fn check_interrupt(&self) -> Result<()> {

@@ -17,13 +17,14 @@ use crate::store::{RealStore, Store};
 use crate::weights::written;
 use crate::{Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Observer, Result};
 use calibrated::Calibrated;
-use card::Document;
+pub(crate) use card::{DOCUMENTS, Document};
 use engine::{Encoded, Engine};
 use lsb_format::package::FileRole;
 use lsb_quant::calibrate::Calibration;
 use lsb_quant::{Quantizer, Registry};
 use output::Output;
 use prepare::{Job, Prepared};
+pub(crate) use prepare::{TOOL, read_document};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -144,7 +145,7 @@ impl LoopCompressor {
             fingerprint: prepared.fingerprint.clone(),
             restart: self.config.restart,
             overwrite: self.config.overwrite,
-            tool: prepare::TOOL.to_owned(),
+            tool: TOOL.to_owned(),
             source: prepared.source(),
             tensors: prepared.stored_tensors(),
             shard_bytes: self.config.shard_bytes,
@@ -152,7 +153,7 @@ impl LoopCompressor {
         let run = match PackageWriter::begin(Arc::clone(&self.store), &prepared.output, options)? {
             Begin::Done(manifest) => {
                 tracing::info!("the output is complete already");
-                let document = prepare::read_document(&*self.store, &prepared.output)?;
+                let document = read_document(&*self.store, &prepared.output)?;
                 let mut report = finish_report(&prepared, document);
                 report.package_bytes = prepare::package_bytes(&manifest)?;
                 report.already_done = true;
@@ -319,8 +320,8 @@ impl LoopCompressor {
             calibration,
         };
         prepared.copy_files(&mut writer)?;
-        writer.add_file("report.json", &mut document.to_json().as_slice(), FileRole::Document)?;
-        writer.add_file("README.md", &mut document.to_card().as_slice(), FileRole::Document)?;
+        writer.add_file(DOCUMENTS[0], &mut document.to_json().as_slice(), FileRole::Document)?;
+        writer.add_file(DOCUMENTS[1], &mut document.to_card().as_slice(), FileRole::Document)?;
         let published = writer.publish()?;
         let mut report = finish_report(prepared, document);
         report.package_bytes = published.package_bytes;
@@ -384,6 +385,7 @@ impl LoopCompressor {
         let stored = if controlled { &*job.assignment.quantizer } else { &*quantizer };
         let mut report = job.report(stored, &encoded, notes);
         report.tau = tau.filter(|_| controlled);
+        report.output_cost = calibration.as_ref().and_then(|c| c.outputs.as_deref()).and_then(geometric_mean);
         output.finish_tensor(encoded.side, digest, stored, report)
     }
 
@@ -401,6 +403,13 @@ impl LoopCompressor {
             None
         }
     }
+}
+
+/// Of positive values; `None` of none.
+fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let logs: f64 = values.iter().filter(|x| **x > 0.0).map(|x| x.ln()).sum();
+    let count = values.iter().filter(|x| **x > 0.0).count();
+    (count > 0).then(|| (logs / count as f64).exp())
 }
 
 /// What a tensor is first encoded with.

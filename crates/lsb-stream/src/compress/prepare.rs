@@ -73,7 +73,7 @@ pub(super) struct Prepared {
 const CALIBRATION_SHARE: u64 = 55;
 
 /// What manifests say made them.
-pub(super) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
 
 /// The revision of everything that decides bytes; grows when equal input and options give other bytes.
 const ALGORITHM_REVISION: &str = "1";
@@ -387,7 +387,7 @@ pub(super) fn nonfinite(job: &Job, index: u64, value: f32) -> Error {
 }
 
 /// The report inside a finished package.
-pub(super) fn read_document(store: &dyn Store, output: &Path) -> Result<Document> {
+pub(crate) fn read_document(store: &dyn Store, output: &Path) -> Result<Document> {
     let path = output.join("report.json");
     let file = store.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
     let bytes = file.size().map_err(Error::io("read", &path))?;
@@ -428,6 +428,8 @@ impl Job {
             distortion: encoded.distortion,
             same_as: None,
             tau: None,
+            output_cost: None,
+            account: encoded.account,
             notes,
         }
     }

@@ -7,7 +7,9 @@ use crate::calibrate::gather::block_limit;
 use lsb_format::ErrorKind;
 use lsb_quant::calibrate::Calibration;
 use lsb_stream::source::Model;
-use lsb_stream::{Budget, CalibrationSource, Calibrator, CompressConfig, Error, Result, TensorWeights};
+use lsb_stream::{
+    Budget, CalibrationSource, Calibrator, CompressConfig, Error, OutputWeights, Result, TensorWeights,
+};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 pub struct SavedCalibration {
     file: Arc<StatisticsFile>,
+    weights: OutputWeights,
 }
 
 impl SavedCalibration {
@@ -33,7 +36,7 @@ impl SavedCalibration {
         if !is_safetensors(path).unwrap_or(false) {
             return Ok(None);
         }
-        Ok(Some(SavedCalibration::open(path)?))
+        Ok(Some(SavedCalibration { weights: config.output_weights, ..SavedCalibration::open(path)? }))
     }
 
     /// The statistics in the file at `path`.
@@ -41,7 +44,8 @@ impl SavedCalibration {
     /// # Errors
     /// Rules `C1` to `C4` of `docs/bad-inputs.md`, those of safetensors headers, and if it cannot be read.
     pub fn open(path: &Path) -> crate::Result<SavedCalibration> {
-        Ok(SavedCalibration { file: Arc::new(StatisticsFile::open(path)?) })
+        let file = Arc::new(StatisticsFile::open(path)?);
+        Ok(SavedCalibration { file, weights: OutputWeights::Gradients })
     }
 
     /// Refuses another model than the one the statistics are of.
@@ -83,7 +87,11 @@ impl SavedCalibration {
 
 impl CalibrationSource for SavedCalibration {
     fn identity(&self) -> String {
-        format!("statistics {}", &self.file.digest[..16])
+        let statistics = format!("statistics {}", &self.file.digest[..16]);
+        match self.weights {
+            OutputWeights::Gradients => statistics,
+            OutputWeights::Equal => statistics + ", all outputs the same",
+        }
     }
 
     fn tensors(&self, model: &Model) -> Result<Vec<String>> {
@@ -98,8 +106,8 @@ impl CalibrationSource for SavedCalibration {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Box<dyn Calibrator>> {
         self.check(model)?;
-        let factor_bytes = budget.limit();
-        Ok(Box::new(SavedCalibrator { file: Arc::clone(&self.file), factor_bytes, interrupt }))
+        let (file, factor_bytes) = (Arc::clone(&self.file), budget.limit());
+        Ok(Box::new(SavedCalibrator { file, weights: self.weights, factor_bytes, interrupt }))
     }
 }
 
@@ -107,6 +115,7 @@ impl CalibrationSource for SavedCalibration {
 #[derive(Debug)]
 struct SavedCalibrator {
     file: Arc<StatisticsFile>,
+    weights: OutputWeights,
     /// Bytes that moments and their factor may take together.
     factor_bytes: u64,
     interrupt: Arc<AtomicBool>,
@@ -119,10 +128,13 @@ impl SavedCalibrator {
         }
         let record = &self.file.record.maps[map];
         let limit = block_limit(self.file.width(record.input), self.factor_bytes);
-        Ok(Calibration {
-            inputs: Arc::new(SavedMoments::new(Arc::clone(&self.file), record.input, limit)?),
-            outputs: self.file.outputs(map)?.map(Arc::from),
-            relative: record.relative,
+        let inputs = Arc::new(SavedMoments::new(Arc::clone(&self.file), record.input, limit)?);
+        Ok(match self.weights {
+            OutputWeights::Equal => Calibration { inputs, outputs: None, relative: false },
+            OutputWeights::Gradients => {
+                let outputs = self.file.outputs(map)?.map(Arc::from);
+                Calibration { inputs, outputs, relative: record.relative }
+            }
         })
     }
 }

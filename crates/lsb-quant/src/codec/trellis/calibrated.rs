@@ -68,8 +68,13 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(matrix: &MatrixInfo, sample: &RowSample, calibration: &Calibration) -> Steps {
-        let size = || output_power(sample, calibration.inputs.diagonal()).sqrt();
+    pub(super) fn new(
+        matrix: &MatrixInfo,
+        sample: &RowSample,
+        calibration: &Calibration,
+        factor: &InputFactor,
+    ) -> Steps {
+        let size = || output_power(sample, factor).sqrt();
         let Some(outputs) = calibration.outputs.as_deref().filter(|o| o.len() as u64 == matrix.rows) else {
             return Steps { unit: size(), rows: None };
         };
@@ -81,12 +86,18 @@ impl Steps {
     }
 }
 
-/// Mean square of the outputs, were inputs independent.
-fn output_power(sample: &RowSample, squares: &[f32]) -> f64 {
-    let rows = sample.rows.len().max(1) as f64;
-    let terms = sample.weights.chunks(squares.len().max(1)).flatten().zip(squares.iter().cycle());
-    let sum: f64 = terms.map(|(&w, &s)| f64::from(w) * f64::from(w) * f64::from(s)).sum();
-    if sum > 0.0 { sum / rows } else { 1.0 }
+/// Rows of which the mean square of outputs is estimated.
+const POWER_ROWS: usize = 64;
+
+/// Mean square of the outputs of some rows of the sample.
+fn output_power(sample: &RowSample, factor: &InputFactor) -> f64 {
+    let rows = sample.rows.len();
+    let count = rows.min(POWER_ROWS);
+    let n = factor.len();
+    let chosen = (0..count).map(|i| (2 * i + 1) * rows / (2 * count));
+    let powers: Vec<f64> = chosen.map(|r| factor.power(&sample.weights[r * n..(r + 1) * n])).collect();
+    let mean = powers.iter().sum::<f64>() / count.max(1) as f64;
+    if mean > 0.0 { mean } else { 1.0 }
 }
 
 /// A map whose plan depends on tau alone.
@@ -106,7 +117,7 @@ impl<'a> Map<'a> {
         calibration: &Calibration,
     ) -> Result<Self> {
         let factor = InputFactor::new(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
-        let steps = Steps::new(matrix, sample, calibration);
+        let steps = Steps::new(matrix, sample, calibration, &factor);
         Ok(Map { codec, matrix, sample, factor: Arc::new(factor), steps })
     }
 

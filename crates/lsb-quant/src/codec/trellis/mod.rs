@@ -24,6 +24,7 @@ mod encode;
 pub mod feedback;
 mod machine;
 mod number;
+mod rescale;
 mod scales;
 mod search;
 mod shape;
@@ -31,6 +32,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod tile;
+
+pub use rescale::rescale;
 
 use crate::allocate::RateControl;
 use crate::scale::TileExponent;

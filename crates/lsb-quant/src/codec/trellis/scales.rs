@@ -31,6 +31,16 @@ impl Scales {
         Scales { codes: values.iter().map(|&x| code(x)).collect(), resolution }
     }
 
+    /// These multiplied by positive `factors`, at another resolution.
+    pub(super) fn times(&self, factors: &[f64], resolution: u32) -> Scales {
+        let (old, new) = (f64::from(1u32 << self.resolution), f64::from(1u32 << resolution));
+        let code = |(&c, &x): (&i32, &f64)| {
+            let x = ((f64::from(c) / old + log2(x.max(1e-30))) * new + 0.5).floor();
+            x.clamp(f64::from(-MAX_CODE), f64::from(MAX_CODE)) as i32
+        };
+        Scales { codes: self.codes.iter().zip(factors).map(code).collect(), resolution }
+    }
+
     /// The factors they stand for.
     pub(super) fn factors(&self) -> Vec<f32> {
         let unit = f64::from(1u32 << self.resolution);

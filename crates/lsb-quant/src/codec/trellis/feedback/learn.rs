@@ -69,7 +69,12 @@ fn expect(
         .par_iter()
         .zip(bands)
         .map(|((levels, sums), (factors, _))| {
-            let band = QuantizedBand { levels: levels.clone(), rows: factors.len(), loss: sums.loss };
+            let band = QuantizedBand {
+                levels: levels.clone(),
+                rows: factors.len(),
+                loss: sums.loss,
+                weighted_loss: sums.weighted,
+            };
             let mut bytes = 0.0;
             let mut out = EncodedTile::default();
             for i in 0..plan.tiling.across() {

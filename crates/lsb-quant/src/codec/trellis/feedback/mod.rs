@@ -23,7 +23,7 @@ use super::scales::{Scales, Side};
 use super::search::RateTable;
 use super::{RESTARTING, tile_header};
 use super::{Trellis, encode::Deviations, encode::best_model, tile, tile::Size};
-use crate::calibrate::InputFactor;
+use crate::calibrate::{FactorReport, InputFactor};
 use crate::{EncodedTile, Error, MatrixInfo, Quantizer, Result, RowSample};
 use band::Band;
 use lsb_format::entropy::LANES;
@@ -92,6 +92,8 @@ pub struct QuantizedBand {
     rows: usize,
     /// Sum of squared errors in units of `U_ii`: the squared error of the outputs, summed over rows.
     pub loss: f64,
+    /// The same with each row's errors in units of its step factor.
+    pub weighted_loss: f64,
 }
 
 impl Plan {
@@ -109,6 +111,7 @@ impl Plan {
         factor: Arc<InputFactor>,
         options: &FeedbackOptions,
     ) -> Result<Plan> {
+        let _phase = tracing::debug_span!("planning").entered();
         let (rows, cols) = (matrix.rows as usize, matrix.cols as usize);
         assert_eq!(factor.len(), cols, "a factor of the matrix's inputs");
         assert_eq!(sample.weights.len(), sample.rows.len() * cols, "whole rows");
@@ -160,6 +163,11 @@ impl Plan {
         &self.tiling
     }
 
+    /// What it took to factor the inputs' moments.
+    pub fn factor_report(&self) -> FactorReport {
+        self.factor.report()
+    }
+
     /// What all rows will give.
     pub fn expected(&self) -> Expected {
         self.expected
@@ -178,6 +186,7 @@ impl Plan {
     /// # Panics
     /// If the weights are not whole rows of the matrix.
     pub fn quantize(&self, first_row: usize, weights: Vec<f32>) -> Result<QuantizedBand> {
+        let _phase = tracing::debug_span!("search").entered();
         let cols = self.matrix.cols as usize;
         if let Some(index) = weights.iter().position(|w| !w.is_finite()) {
             return Err(Error::NonFinite { index: (first_row * cols + index) as u64, value: weights[index] });
@@ -185,7 +194,7 @@ impl Plan {
         let rows = weights.len() / cols.max(1);
         let band = Band { factors: &self.row_factors[first_row..first_row + rows] };
         let (levels, moments) = self.search_band(&band, weights.into());
-        Ok(QuantizedBand { levels, rows, loss: moments.loss })
+        Ok(QuantizedBand { levels, rows, loss: moments.loss, weighted_loss: moments.weighted })
     }
 
     /// Levels of a band, and sums over it.
@@ -210,6 +219,7 @@ impl Plan {
     /// # Panics
     /// If there is no such tile.
     pub fn encode_tile(&self, index: u64, band: &QuantizedBand, out: &mut EncodedTile) -> Result<()> {
+        let _phase = tracing::debug_span!("coding").entered();
         self.encode_part(&self.tiling.tile(index), band, out)
     }
 
