@@ -171,10 +171,9 @@ impl PassCalibrator {
         stages: &[Stage<'_>],
     ) -> Result<Known> {
         let place = self.place(batch);
-        let maps: Vec<&MapSpec> = stages.iter().flat_map(Stage::every_map).collect();
-        let mut gather = Gather::new(&place, &maps);
+        let mut gather = Gather::new(&place, stages);
         batch.peek(&mut gather)?;
-        let mut seen = gather.finish();
+        let mut seen = gather.finish()?;
         let layer = model.spec().blocks[block].layer;
         let mut known = Known::new();
         for stage in stages {
@@ -186,12 +185,12 @@ impl PassCalibrator {
 
     fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<dyn Moments>> {
         let place = self.place(batch);
-        let mut gather = Gather::new(&place, &[map]);
+        let mut gather = Gather::new(&place, &[Stage::alone(vec![map])]);
         for i in 0..batch.chunks().len() {
             let x = batch.output(i)?;
             gather.input(map, &x)?;
         }
-        let moments = gather.finish().remove(&map.tensor);
+        let moments = gather.finish()?.remove(&map.tensor);
         let moments = moments.map(|m| m as Arc<dyn Moments>);
         moments.ok_or_else(|| lsb_format::Error::argument("the calibration text has no tokens").into())
     }
@@ -324,7 +323,7 @@ impl Calibrator for PassCalibrator {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         notes.extend(self.starved.notes());
-        let experts = self.spec.blocks.iter().flat_map(stages).any(|s| s.experts);
+        let experts = self.spec.blocks.iter().flat_map(stages).any(|s| s.per_token.is_some());
         if experts && !self.surveyed {
             notes.push(starved::GENERAL.to_owned());
         }

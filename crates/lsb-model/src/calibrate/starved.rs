@@ -58,7 +58,7 @@ impl Starved {
                 if !members.iter().any(|m| Arc::ptr_eq(m, &inputs)) {
                     members.push(Arc::clone(&inputs));
                 }
-                if stage.experts && inputs.tokens() < enough {
+                if stage.per_token.is_some() && inputs.tokens() < enough {
                     starved.push((&map.tensor, Some(inputs)));
                 } else {
                     known.insert(map.tensor.clone(), inputs);
@@ -69,7 +69,7 @@ impl Starved {
             return Ok(known);
         }
         let total: usize = members.iter().map(|m| m.tokens()).sum();
-        if total == 0 || !stage.experts {
+        if total == 0 || stage.per_token.is_none() {
             if self.counted {
                 *self.unused.entry(layer).or_insert(0) += starved.len();
             }
