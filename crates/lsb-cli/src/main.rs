@@ -52,8 +52,8 @@ pub(crate) struct Common {
 enum Verb {
     Compress(verb::compress::Args),
     Plan(verb::plan::Args),
-    Tune(verb::tune::Args),
     Calibrate(verb::calibrate::Args),
+    Tune(verb::tune::Args),
     Inspect(verb::inspect::Args),
     Verify(verb::verify::Args),
     Validate(verb::validate::Args),
@@ -94,8 +94,8 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Compress(args) => verb::compress::run(&args, common),
         Verb::Plan(args) => verb::plan::run(&args, common),
-        Verb::Tune(args) => verb::tune::run(&args, common),
         Verb::Calibrate(args) => verb::calibrate::run(&args, common),
+        Verb::Tune(args) => verb::tune::run(&args, common),
         Verb::Inspect(args) => verb::inspect::run(&args, common),
         Verb::Verify(args) => verb::verify::run(&args, common),
         Verb::Validate(args) => verb::validate::run(&args, common),

@@ -7,7 +7,7 @@ use crate::exit::{Failure, Outcome};
 use crate::render::progress::{Progress, Unit};
 use crate::render::{print, print_json, say, tune as render};
 use lsb_model::tune::{TuneOptions, TuneProgress, Tuned, scaled_sides, tunable, tune};
-use lsb_model::{ModelRunner, TextCalibration, Tokenizer};
+use lsb_model::{ModelRunner, SavedCalibration, TextCalibration, Tokenizer};
 use lsb_quant::codec::trellis::feedback::FeedbackOptions;
 use lsb_stream::package::Package;
 use lsb_stream::retouch::{Retouch, Retouched, retouch};
@@ -114,7 +114,9 @@ impl Default for Training {
 impl Training {
     /// What tuning means for a compression with these options.
     pub(super) fn of(config: &CompressConfig, steps: Option<usize>) -> Training {
-        let calib = config.calib.clone().unwrap_or_else(|| "default".to_owned());
+        // Saved statistics hold no text that could be trained on.
+        let text = !matches!(SavedCalibration::from_config(config), Ok(Some(_)));
+        let calib = config.calib.clone().filter(|_| text).unwrap_or_else(|| "default".to_owned());
         Training { calib, seed: config.seed, steps: steps.unwrap_or(STEPS), ..Training::default() }
     }
 

@@ -1,13 +1,14 @@
 //! Gathers the inputs of the maps of a block.
 
-use super::moments::{InputMoments, Kept, add_products};
+use super::moments::{InputMoments, Kept, Spilled, add_products};
+use super::stages::Stage;
 use crate::sensitivity::not_finite;
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, Result};
 use candle_core::{Tensor, TensorId};
 use lsb_stream::{ActivationStore, Budget};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,8 +36,10 @@ pub(super) struct Gather<'a> {
     place: &'a Place,
     /// Whether sums of products are kept rather than inputs.
     in_memory: bool,
-    /// Tensors whose inputs are gathered.
-    wanted: HashSet<String>,
+    /// Tensors whose inputs are gathered, and the number of their stage.
+    wanted: HashMap<String, usize>,
+    /// For each stage of experts: where inputs of all of them go.
+    shared: Vec<Option<Shared>>,
     groups: Vec<Group>,
     /// The group of each tensor.
     of: HashMap<String, usize>,
@@ -47,43 +50,86 @@ pub(super) struct Gather<'a> {
 struct Group {
     /// The map by which the others are recognised.
     leader: String,
+    stage: usize,
     inputs: usize,
     tokens: usize,
     squares: Vec<f64>,
     kept: Kept,
-    /// Tokens of each slot that was filled.
-    filled: Vec<usize>,
+    /// Inputs of an expert that do not fill a slot yet.
+    waiting: Vec<f32>,
+}
+
+/// Slots for the inputs of all experts: which sees how many is not known beforehand, but how many they see together.
+struct Shared {
+    experts: usize,
+    per_token: usize,
+    /// Made when the first input comes.
+    store: Option<Arc<ActivationStore>>,
+    /// Inputs of a slot.
+    rows: usize,
+    /// The first slot that is free.
+    free: usize,
+}
+
+/// Share of the memory for moments that inputs of experts may take before they go to their slots.
+const WAITING: u64 = 8;
+
+/// Inputs of a slot at most.
+const SLOT: u64 = 512;
+
+impl Shared {
+    fn store(&mut self, place: &Place, n: usize) -> Result<Arc<ActivationStore>> {
+        if let Some(store) = &self.store {
+            return Ok(Arc::clone(store));
+        }
+        let room = place.budget.limit() / WAITING / (4 * n * self.experts).max(1) as u64;
+        self.rows = room.clamp(1, SLOT) as usize;
+        let tokens: usize = place.chunks.iter().sum();
+        let slots = (tokens * self.per_token).div_ceil(self.rows) + self.experts;
+        let store =
+            ActivationStore::new(&Budget::new(0), vec![self.rows * n; slots], place.spill.as_deref())?;
+        Ok(Arc::clone(self.store.insert(Arc::new(store))))
+    }
 }
 
 impl<'a> Gather<'a> {
-    pub(super) fn new(place: &'a Place, maps: &[&MapSpec]) -> Self {
+    /// Gathers for the maps of `stages`.
+    pub(super) fn new(place: &'a Place, stages: &[Stage<'_>]) -> Self {
         // Maps that share an input are counted more than once: never too little.
-        let bytes: u64 = maps.iter().map(|m| 4 * (m.inputs * m.inputs) as u64).sum();
-        let widest = maps.iter().map(|m| 4 * (m.inputs * m.inputs) as u64).max().unwrap_or(0);
+        let bytes = |m: &MapSpec| 4 * (m.inputs * m.inputs) as u64;
+        let all: u64 = stages.iter().flat_map(Stage::every_map).map(bytes).sum();
+        let widest = stages.iter().flat_map(Stage::every_map).map(bytes).max().unwrap_or(0);
         let free = place.budget.limit() - place.budget.used();
-        let in_memory = bytes + 2 * widest < free / 2;
-        let wanted = maps.iter().map(|m| m.tensor.clone()).collect();
-        Gather { place, in_memory, wanted, groups: Vec::new(), of: HashMap::new(), last: None }
+        let in_memory = all + 2 * widest < free / 2;
+        let mut wanted = HashMap::new();
+        for (i, stage) in stages.iter().enumerate() {
+            wanted.extend(stage.every_map().map(|m| (m.tensor.clone(), i)));
+        }
+        let shared = |s: &Stage<'_>| {
+            let (experts, per_token) = (s.maps.len(), s.per_token?);
+            Some(Shared { experts, per_token, store: None, rows: 0, free: 0 })
+        };
+        let shared = stages.iter().map(shared).collect();
+        Gather { place, in_memory, wanted, shared, groups: Vec::new(), of: HashMap::new(), last: None }
     }
 
     /// What was seen of every map, by tensor.
-    pub(super) fn finish(self) -> HashMap<String, Arc<InputMoments>> {
-        let groups: Vec<Arc<InputMoments>> = self
-            .groups
-            .into_iter()
-            .map(|g| {
-                let kept = match g.kept {
-                    Kept::Inputs { store, .. } => Kept::Inputs { store, chunks: g.filled },
-                    sums => sums,
-                };
-                let limit = block_limit(g.inputs, self.place.factor_bytes);
-                Arc::new(InputMoments::new(g.tokens, &g.squares, kept, limit))
-            })
-            .collect();
-        self.of.into_iter().map(|(tensor, g)| (tensor, Arc::clone(&groups[g]))).collect()
+    ///
+    /// # Errors
+    /// If inputs cannot be kept.
+    pub(super) fn finish(mut self) -> Result<HashMap<String, Arc<InputMoments>>> {
+        let mut groups = Vec::with_capacity(self.groups.len());
+        for mut g in self.groups {
+            if let (Kept::Inputs(kept), Some(shared)) = (&mut g.kept, &mut self.shared[g.stage]) {
+                put(&mut g.waiting, g.inputs, kept, shared)?;
+            }
+            let limit = block_limit(g.inputs, self.place.factor_bytes);
+            groups.push(Arc::new(InputMoments::new(g.tokens, &g.squares, g.kept, limit)));
+        }
+        Ok(self.of.into_iter().map(|(tensor, g)| (tensor, Arc::clone(&groups[g]))).collect())
     }
 
-    fn group(&mut self, map: &MapSpec, x: &Tensor) -> Result<usize> {
+    fn group(&mut self, map: &MapSpec, stage: usize, x: &Tensor) -> Result<usize> {
         if let Some(&g) = self.of.get(&map.tensor) {
             return Ok(g);
         }
@@ -95,19 +141,22 @@ impl<'a> Gather<'a> {
         let kept = if self.in_memory {
             let memory = self.place.budget.reserve(4 * (n * n) as u64, "second moments")?;
             Kept::Sums { sums: vec![0.0; n * n], _memory: memory }
+        } else if let Some(shared) = &mut self.shared[stage] {
+            Kept::Inputs(Spilled { store: shared.store(self.place, n)?, slots: Vec::new() })
         } else {
             // No budget of its own: it goes to a file.
             let slots = self.place.chunks.iter().map(|t| t * n).collect();
             let store = ActivationStore::new(&Budget::new(0), slots, self.place.spill.as_deref())?;
-            Kept::Inputs { store, chunks: Vec::new() }
+            Kept::Inputs(Spilled { store: Arc::new(store), slots: Vec::new() })
         };
         let group = Group {
             leader: map.tensor.clone(),
+            stage,
             inputs: n,
             tokens: 0,
             squares: vec![0.0; n],
             kept,
-            filled: Vec::new(),
+            waiting: Vec::new(),
         };
         self.groups.push(group);
         self.of.insert(map.tensor.clone(), self.groups.len() - 1);
@@ -115,42 +164,63 @@ impl<'a> Gather<'a> {
     }
 }
 
+/// Puts inputs of `n` values that wait, at most a slot's, into the next slot.
+fn put(waiting: &mut Vec<f32>, n: usize, kept: &mut Spilled, shared: &mut Shared) -> Result<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    kept.slots.push((shared.free, waiting.len() / n.max(1)));
+    waiting.resize(shared.rows * n, 0.0);
+    kept.store.put(shared.free, waiting)?;
+    shared.free += 1;
+    waiting.clear();
+    Ok(())
+}
+
 impl Tap for Gather<'_> {
     fn linear(&mut self, _: usize, map: &MapSpec, x: &Tensor, _: &Tensor) -> Result<()> {
-        if self.wanted.contains(&map.tensor) { self.input(map, x) } else { Ok(()) }
+        if self.wanted.contains_key(&map.tensor) { self.input(map, x) } else { Ok(()) }
     }
 }
 
 impl Gather<'_> {
     /// Takes in inputs of a map.
     pub(super) fn input(&mut self, map: &MapSpec, x: &Tensor) -> Result<()> {
-        let g = self.group(map, x)?;
+        let stage = self.wanted.get(&map.tensor).copied().unwrap_or(0);
+        let g = self.group(map, stage, x)?;
         self.last = Some((x.id(), g));
         let group = &mut self.groups[g];
         if group.leader != map.tensor {
             return Ok(());
         }
         let failed = || Error::compute(&map.tensor);
-        let values = x.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(failed())?;
-        let tokens = values.len() / group.inputs.max(1);
+        let mut values = x.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(failed())?;
+        let n = group.inputs.max(1);
         if let Some(x) = values.iter().find(|x| !x.is_finite()) {
             return Err(not_finite(&map.tensor, format!("an input is {x}")).into());
         }
-        for row in values.chunks(group.inputs.max(1)) {
+        for row in values.chunks(n) {
             for (sum, &x) in group.squares.iter_mut().zip(row) {
                 *sum += f64::from(x) * f64::from(x);
             }
         }
+        let tokens = values.len() / n;
         group.tokens += tokens;
-        match &mut group.kept {
-            Kept::Sums { sums, .. } => add_products(x, sums)?,
-            Kept::Inputs { store, .. } => {
-                let slot = group.filled.len();
-                let mut padded = values;
-                // An expert sees fewer tokens than the chunk has.
-                padded.resize(self.place.chunks.get(slot).map_or(0, |t| t * group.inputs), 0.0);
-                store.put(slot, &padded)?;
-                group.filled.push(tokens);
+        match (&mut group.kept, &mut self.shared[stage]) {
+            (Kept::Sums { sums, .. }, _) => add_products(x, sums)?,
+            (Kept::Inputs(kept), None) => {
+                let slot = kept.slots.len();
+                values.resize(self.place.chunks.get(slot).map_or(0, |t| t * n), 0.0);
+                kept.store.put(slot, &values)?;
+                kept.slots.push((slot, tokens));
+            }
+            (Kept::Inputs(kept), Some(shared)) => {
+                for row in values.chunks(n) {
+                    group.waiting.extend_from_slice(row);
+                    if group.waiting.len() == shared.rows * n {
+                        put(&mut group.waiting, n, kept, shared)?;
+                    }
+                }
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use candle_core::{Device, Tensor};
 use lsb_quant::calibrate::Moments;
 use lsb_stream::{ActivationStore, Reservation};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Sums over inputs, or the inputs themselves.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub(super) struct InputMoments {
 pub(super) enum Kept {
     /// Sums of products, both triangles.
     Sums { sums: Vec<f32>, _memory: Reservation },
-    /// A slot of inputs for each chunk of tokens.
-    Inputs { store: ActivationStore, chunks: Vec<usize> },
+    /// The inputs.
+    Inputs(Spilled),
 }
 
 impl InputMoments {
@@ -50,7 +51,7 @@ impl Moments for InputMoments {
                 let row = |&i: &usize| columns.iter().map(move |&j| sums[i * self.n + j]);
                 columns.iter().flat_map(row).collect()
             }
-            Kept::Inputs { store, chunks } => self.sums_over(store, chunks, columns).map_err(failed)?,
+            Kept::Inputs(inputs) => self.sums_over(inputs, columns).map_err(failed)?,
         };
         out.iter_mut().for_each(|x| *x *= inverse);
         Ok(out)
@@ -62,10 +63,10 @@ impl Moments for InputMoments {
             Kept::Sums { sums, .. } => {
                 rows.flat_map(|i| &sums[i * self.n + i..(i + 1) * self.n]).copied().collect()
             }
-            Kept::Inputs { store, chunks } => {
+            Kept::Inputs(inputs) => {
                 // Everything right of the first row's diagonal, of which the corner on the left is not wanted.
                 let width = self.n - rows.start;
-                let sums = self.strip_over(store, chunks, rows.clone()).map_err(failed)?;
+                let sums = self.strip_over(inputs, rows.clone()).map_err(failed)?;
                 (0..rows.len()).flat_map(|i| &sums[i * width + i..(i + 1) * width]).copied().collect()
             }
         };
@@ -84,37 +85,61 @@ fn failed(error: Error) -> lsb_quant::Error {
 }
 
 impl InputMoments {
-    fn sums_over(&self, store: &ActivationStore, chunks: &[usize], columns: &[usize]) -> Result<Vec<f32>> {
+    fn sums_over(&self, inputs: &Spilled, columns: &[usize]) -> Result<Vec<f32>> {
         let mut sums = vec![0.0; columns.len() * columns.len()];
-        let mut inputs = Vec::new();
-        for (i, &tokens) in chunks.iter().enumerate().filter(|(_, t)| **t > 0) {
-            store.get(i, &mut inputs)?;
-            let wanted: Vec<f32> = inputs[..tokens * self.n]
-                .chunks(self.n)
-                .flat_map(|x| columns.iter().map(|&c| x[c]))
-                .collect();
-            let x = Tensor::from_vec(wanted, (tokens, columns.len()), &Device::Cpu)
-                .map_err(Error::compute("inputs"))?;
-            add_products(&x, &mut sums)?;
-        }
+        inputs.each(self.n, &mut |rows| {
+            let wanted: Vec<f32> = rows.chunks(self.n).flat_map(|x| columns.iter().map(|&c| x[c])).collect();
+            let x = Tensor::from_vec(wanted, (rows.len() / self.n, columns.len()), &Device::Cpu);
+            add_products(&x.map_err(Error::compute("inputs"))?, &mut sums)
+        })?;
         Ok(sums)
     }
 
     /// Sums of products of inputs `rows` with all inputs from the first of them on, [rows, n - first].
-    fn strip_over(&self, store: &ActivationStore, chunks: &[usize], rows: Range<usize>) -> Result<Vec<f32>> {
+    fn strip_over(&self, inputs: &Spilled, rows: Range<usize>) -> Result<Vec<f32>> {
         let (first, width) = (rows.start, self.n - rows.start);
         let mut sums = vec![0.0; rows.len() * width];
-        let mut inputs = Vec::new();
-        for (i, &tokens) in chunks.iter().enumerate().filter(|(_, t)| **t > 0) {
-            store.get(i, &mut inputs)?;
-            let x = Tensor::from_slice(&inputs[..tokens * self.n], (tokens, self.n), &Device::Cpu);
-            let x = x.and_then(|x| {
+        inputs.each(self.n, &mut |values| {
+            let x = Tensor::from_slice(values, (values.len() / self.n, self.n), &Device::Cpu);
+            let parts = x.and_then(|x| {
                 Ok((x.narrow(1, first, rows.len())?, x.narrow(1, first, width)?.contiguous()?))
             });
-            let (a, b) = x.map_err(Error::compute("inputs"))?;
-            add_products_of(&a, &b, &mut sums)?;
-        }
+            let (a, b) = parts.map_err(Error::compute("inputs"))?;
+            add_products_of(&a, &b, &mut sums)
+        })?;
         Ok(sums)
+    }
+}
+
+/// Inputs that lie in slots of a store, which others may use too.
+#[derive(Debug)]
+pub(super) struct Spilled {
+    pub(super) store: Arc<ActivationStore>,
+    /// Slots, and how many inputs are in each.
+    pub(super) slots: Vec<(usize, usize)>,
+}
+
+/// Inputs that are at least multiplied at once.
+const TOGETHER: usize = 512;
+
+impl Spilled {
+    /// Shows all inputs of `n` values each, many at once.
+    fn each(&self, n: usize, visit: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let (mut slot, mut waiting) = (Vec::new(), Vec::new());
+        for &(number, count) in self.slots.iter().filter(|(_, count)| *count > 0) {
+            self.store.get(number, &mut slot)?;
+            let values = &slot[..count * n];
+            if waiting.is_empty() && count >= TOGETHER {
+                visit(values)?;
+                continue;
+            }
+            waiting.extend_from_slice(values);
+            if waiting.len() >= TOGETHER * n {
+                visit(&waiting)?;
+                waiting.clear();
+            }
+        }
+        if waiting.is_empty() { Ok(()) } else { visit(&waiting) }
     }
 }
 

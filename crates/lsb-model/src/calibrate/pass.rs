@@ -2,7 +2,7 @@
 
 use super::gather::{Gather, Place};
 use super::stages::{Stage, stages};
-use super::starved::{Known, Starved};
+use super::starved::{self, Known, Starved};
 use super::text::stream_error;
 use super::weighting::{self, Weighting};
 use crate::cache::CacheType;
@@ -37,6 +37,8 @@ pub(super) struct PassCalibrator {
     head: Option<Arc<dyn Moments>>,
     /// What experts lacked.
     starved: Starved,
+    /// Whether the original was surveyed, which counts them.
+    surveyed: bool,
 }
 
 struct Follower {
@@ -112,6 +114,7 @@ impl PassCalibrator {
             waiting: Vec::new(),
             head: None,
             starved: Starved::default(),
+            surveyed: false,
         })
     }
 
@@ -197,10 +200,9 @@ impl PassCalibrator {
         stages: &[Stage<'_>],
     ) -> Result<Known> {
         let place = self.place(batch);
-        let maps: Vec<&MapSpec> = stages.iter().flat_map(Stage::every_map).collect();
-        let mut gather = Gather::new(&place, &maps);
+        let mut gather = Gather::new(&place, stages);
         batch.peek(&mut gather)?;
-        let mut seen = gather.finish();
+        let mut seen = gather.finish()?;
         let layer = model.spec().blocks[block].layer;
         let mut known = Known::new();
         for stage in stages {
@@ -212,12 +214,12 @@ impl PassCalibrator {
 
     fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<dyn Moments>> {
         let place = self.place(batch);
-        let mut gather = Gather::new(&place, &[map]);
+        let mut gather = Gather::new(&place, &[Stage::alone(vec![map])]);
         for i in 0..batch.chunks().len() {
             let x = batch.output(i)?;
             gather.input(map, &x)?;
         }
-        let moments = gather.finish().remove(&map.tensor);
+        let moments = gather.finish()?.remove(&map.tensor);
         let moments = moments.map(|m| m as Arc<dyn Moments>);
         moments.ok_or_else(|| lsb_format::Error::argument("the calibration text has no tokens").into())
     }
@@ -317,7 +319,10 @@ impl Calibrator for PassCalibrator {
         &mut self,
         visit: &mut dyn FnMut(&str, &Calibration) -> lsb_stream::Result<()>,
     ) -> lsb_stream::Result<()> {
-        self.survey_all(visit).map_err(stream_error)
+        (self.surveyed, self.starved.counted) = (true, true);
+        let done = self.survey_all(visit).map_err(stream_error);
+        self.starved.counted = false;
+        done
     }
 
     fn calibration(&mut self, tensor: &str) -> lsb_stream::Result<Option<Calibration>> {
@@ -345,6 +350,12 @@ impl Calibrator for PassCalibrator {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.iter().cloned().chain(self.starved.notes()).collect()
+        let mut notes = self.notes.clone();
+        notes.extend(self.starved.notes());
+        let experts = self.spec.blocks.iter().flat_map(stages).any(|s| s.per_token.is_some());
+        if experts && !self.surveyed {
+            notes.push(starved::GENERAL.to_owned());
+        }
+        notes
     }
 }

@@ -7,11 +7,16 @@ use crate::spec::{BlockSpec, ExpertsSpec, FeedForwardSpec, InnerSpec, MapSpec, P
 pub(super) struct Stage<'a> {
     /// The maps, by expert where there are experts: those that one expert feeds with the same input stand together.
     pub(super) maps: Vec<Vec<&'a MapSpec>>,
-    /// Whether each group belongs to an expert, which sees only some of the tokens.
-    pub(super) experts: bool,
+    /// Where each group belongs to an expert: how many of the experts see each token.
+    pub(super) per_token: Option<usize>,
 }
 
 impl<'a> Stage<'a> {
+    /// Maps that share their input.
+    pub(super) fn alone(maps: Vec<&'a MapSpec>) -> Self {
+        Stage { maps: vec![maps], per_token: None }
+    }
+
     /// Every map.
     pub(super) fn every_map(&self) -> impl Iterator<Item = &'a MapSpec> + '_ {
         self.maps.iter().flatten().copied()
@@ -35,18 +40,17 @@ fn is_calibrated(map: &MapSpec) -> bool {
 }
 
 fn of_part(part: &PartSpec) -> Vec<Stage<'_>> {
-    let alone = |maps: Vec<_>| Stage { maps: vec![maps], experts: false };
     match part {
         PartSpec::Attention(attention) => {
             let mut maps = part.maps();
             maps.pop();
-            vec![alone(maps), alone(vec![&attention.out])]
+            vec![Stage::alone(maps), Stage::alone(vec![&attention.out])]
         }
-        PartSpec::FeedForward(block) => vec![alone(inner(block)), alone(vec![&block.down])],
-        PartSpec::Experts(ExpertsSpec { router, experts, .. }) => vec![
-            alone(vec![router]),
-            Stage { maps: experts.iter().map(inner).collect(), experts: true },
-            Stage { maps: experts.iter().map(|e| vec![&e.down]).collect(), experts: true },
+        PartSpec::FeedForward(block) => vec![Stage::alone(inner(block)), Stage::alone(vec![&block.down])],
+        PartSpec::Experts(ExpertsSpec { router, experts, per_token, .. }) => vec![
+            Stage::alone(vec![router]),
+            Stage { maps: experts.iter().map(inner).collect(), per_token: Some(*per_token) },
+            Stage { maps: experts.iter().map(|e| vec![&e.down]).collect(), per_token: Some(*per_token) },
         ],
     }
 }

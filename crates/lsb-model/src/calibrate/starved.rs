@@ -11,12 +11,19 @@ use std::sync::Arc;
 /// An expert with fewer tokens than its inputs over this is starved.
 const INPUTS_PER_TOKEN: usize = 4;
 
+/// What is said of experts where nobody counts them.
+pub(super) const GENERAL: &str =
+    "Experts that see fewer tokens than a quarter of their inputs are pooled with the others of their layer.";
+
 /// What is known of the inputs of maps, by tensor.
 pub(super) type Known = HashMap<String, Arc<dyn Moments>>;
 
 /// How many experts were starved, and which maps were not fed at all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Starved {
+    /// Whether what is found goes into the notes: that of the original does, which is seen from the start whatever was
+    /// compressed already.
+    pub(super) counted: bool,
     /// By tokens that were too few and by layer: how many of how many experts.
     pooled: BTreeMap<(usize, usize), (usize, usize)>,
     /// By layer: maps that no token came to.
@@ -51,7 +58,7 @@ impl Starved {
                 if !members.iter().any(|m| Arc::ptr_eq(m, &inputs)) {
                     members.push(Arc::clone(&inputs));
                 }
-                if stage.experts && inputs.tokens() < enough {
+                if stage.per_token.is_some() && inputs.tokens() < enough {
                     starved.push((&map.tensor, Some(inputs)));
                 } else {
                     known.insert(map.tensor.clone(), inputs);
@@ -62,8 +69,10 @@ impl Starved {
             return Ok(known);
         }
         let total: usize = members.iter().map(|m| m.tokens()).sum();
-        if total == 0 || !stage.experts {
-            self.unused.insert(layer, starved.len());
+        if total == 0 || stage.per_token.is_none() {
+            if self.counted {
+                *self.unused.entry(layer).or_insert(0) += starved.len();
+            }
             return Ok(known);
         }
         let share =
@@ -73,7 +82,9 @@ impl Starved {
         let mut filled: Vec<(Arc<InputMoments>, Arc<dyn Moments>)> = Vec::new();
         let experts =
             stage.maps.iter().filter(|g| g.iter().any(|m| starved.iter().any(|(t, _)| **t == m.tensor)));
-        self.pooled.insert((enough, layer), (experts.count(), stage.maps.len()));
+        if self.counted {
+            self.pooled.insert((enough, layer), (experts.count(), stage.maps.len()));
+        }
         for (tensor, own) in starved {
             let inputs = match own {
                 None => Arc::clone(&pool),
@@ -211,10 +222,8 @@ mod tests {
 
     #[test]
     fn notes_name_layers_and_thresholds() {
-        let starved = Starved {
-            pooled: [((12, 1), (2, 6)), ((12, 0), (1, 6)), ((16, 1), (2, 6))].into(),
-            unused: [(3, 4)].into(),
-        };
+        let pooled = [((12, 1), (2, 6)), ((12, 0), (1, 6)), ((16, 1), (2, 6))].into();
+        let starved = Starved { counted: true, pooled, unused: [(3, 4)].into() };
         assert_eq!(
             starved.notes(),
             [

@@ -1,6 +1,7 @@
 //! Calibration text: from a file, or the one that comes with the program.
 
 use super::pass::PassCalibrator;
+use super::saved::is_safetensors;
 use super::stages::stages;
 use crate::{Error, ModelConfig, ModelSpec, Result, Tokenizer};
 use lsb_stream::source::{Model, OpenOptions};
@@ -44,6 +45,11 @@ impl TextCalibration {
             None | Some("default") => Text::Bundled,
             Some(path) => {
                 let path = PathBuf::from(path);
+                if is_safetensors(&path).unwrap_or(false) {
+                    let message = "this is a safetensors file where calibration text is needed";
+                    let error = lsb_format::Error::argument(message).in_file(path.display().to_string());
+                    return Err(error.advise("name a file of UTF-8 text, or default").into());
+                }
                 let text = std::fs::read_to_string(&path).map_err(|e| {
                     let message = format!("calibration text {}: {e}", path.display());
                     lsb_format::Error::argument(message).advise("--calib takes a file of UTF-8 text, or none")

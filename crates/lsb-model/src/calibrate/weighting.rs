@@ -97,7 +97,7 @@ impl Weighting {
             unseen: BTreeMap::new(),
         };
         for block in &spec.blocks {
-            for stage in stages(block).iter().filter(|s| s.experts) {
+            for stage in stages(block).iter().filter(|s| s.per_token.is_some()) {
                 let unseen = stage.every_map().filter(|m| out.own(&m.tensor).is_none()).count();
                 if unseen > 0 {
                     *out.unseen.entry(block.layer).or_insert(0) += unseen;

@@ -13,5 +13,6 @@ mod source;
 mod tests;
 mod write;
 
+pub(super) use read::is_safetensors;
 pub use source::SavedCalibration;
 pub use write::{SaveOptions, SavedStatistics, save_statistics};

@@ -46,7 +46,7 @@ struct Extent {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn is_safetensors(path: &Path) -> Result<bool> {
+pub(in crate::calibrate) fn is_safetensors(path: &Path) -> Result<bool> {
     let file = RealStore.open(path, OpenMode::Read).map_err(Error::io("open", path))?;
     let mut start = [0; 9];
     match file.read_exact_at(&mut start, 0) {

@@ -19,8 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Debug)]
 pub struct SavedCalibration {
     file: Arc<StatisticsFile>,
-    /// Whether the saved costs of outputs are used; those of an embedding's rows always are.
-    weighted: bool,
+    weights: OutputWeights,
 }
 
 impl SavedCalibration {
@@ -37,8 +36,7 @@ impl SavedCalibration {
         if !is_safetensors(path).unwrap_or(false) {
             return Ok(None);
         }
-        let weighted = config.output_weights == OutputWeights::Gradients;
-        Ok(Some(SavedCalibration { weighted, ..SavedCalibration::open(path)? }))
+        Ok(Some(SavedCalibration { weights: config.output_weights, ..SavedCalibration::open(path)? }))
     }
 
     /// The statistics in the file at `path`.
@@ -46,7 +44,8 @@ impl SavedCalibration {
     /// # Errors
     /// Rules `C1` to `C4` of `docs/bad-inputs.md`, those of safetensors headers, and if it cannot be read.
     pub fn open(path: &Path) -> crate::Result<SavedCalibration> {
-        Ok(SavedCalibration { file: Arc::new(StatisticsFile::open(path)?), weighted: true })
+        let file = Arc::new(StatisticsFile::open(path)?);
+        Ok(SavedCalibration { file, weights: OutputWeights::Gradients })
     }
 
     /// Refuses another model than the one the statistics are of.
@@ -88,8 +87,11 @@ impl SavedCalibration {
 
 impl CalibrationSource for SavedCalibration {
     fn identity(&self) -> String {
-        let all = if self.weighted { "" } else { ", all outputs the same" };
-        format!("statistics {}{all}", &self.file.digest[..16])
+        let statistics = format!("statistics {}", &self.file.digest[..16]);
+        match self.weights {
+            OutputWeights::Gradients => statistics,
+            OutputWeights::Equal => statistics + ", all outputs the same",
+        }
     }
 
     fn tensors(&self, model: &Model) -> Result<Vec<String>> {
@@ -104,9 +106,8 @@ impl CalibrationSource for SavedCalibration {
         interrupt: Arc<AtomicBool>,
     ) -> Result<Box<dyn Calibrator>> {
         self.check(model)?;
-        let factor_bytes = budget.limit();
-        let (file, weighted) = (Arc::clone(&self.file), self.weighted);
-        Ok(Box::new(SavedCalibrator { file, weighted, factor_bytes, interrupt }))
+        let (file, factor_bytes) = (Arc::clone(&self.file), budget.limit());
+        Ok(Box::new(SavedCalibrator { file, weights: self.weights, factor_bytes, interrupt }))
     }
 }
 
@@ -114,7 +115,7 @@ impl CalibrationSource for SavedCalibration {
 #[derive(Debug)]
 struct SavedCalibrator {
     file: Arc<StatisticsFile>,
-    weighted: bool,
+    weights: OutputWeights,
     /// Bytes that moments and their factor may take together.
     factor_bytes: u64,
     interrupt: Arc<AtomicBool>,
@@ -127,10 +128,13 @@ impl SavedCalibrator {
         }
         let record = &self.file.record.maps[map];
         let limit = block_limit(self.file.width(record.input), self.factor_bytes);
-        Ok(Calibration {
-            inputs: Arc::new(SavedMoments::new(Arc::clone(&self.file), record.input, limit)?),
-            outputs: self.file.outputs(map)?.filter(|_| self.weighted || record.relative).map(Arc::from),
-            relative: record.relative,
+        let inputs = Arc::new(SavedMoments::new(Arc::clone(&self.file), record.input, limit)?);
+        Ok(match self.weights {
+            OutputWeights::Equal => Calibration { inputs, outputs: None, relative: false },
+            OutputWeights::Gradients => {
+                let outputs = self.file.outputs(map)?.map(Arc::from);
+                Calibration { inputs, outputs, relative: record.relative }
+            }
         })
     }
 }

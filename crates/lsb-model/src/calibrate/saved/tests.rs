@@ -373,6 +373,9 @@ fn a_text_is_no_file_of_statistics() {
         let config = with(&path, Path::new("p"));
         assert!(SavedCalibration::from_config(&config).unwrap().is_none(), "{text}");
     }
+    let model = golden("llama", dir.path()).join("model.safetensors");
+    let error = TextCalibration::from_config(&with(&model, Path::new("p"))).unwrap_err().to_string();
+    assert!(error.contains("text is needed") && error.contains("model.safetensors"), "{error}");
     let config = with(Path::new("/no/such/file"), Path::new("p"));
     assert!(SavedCalibration::from_config(&config).unwrap().is_none());
     assert!(matches!(TextCalibration::from_config(&config), Err(Error::Input(_))));

@@ -4,6 +4,7 @@ mod odd;
 
 use super::gather::{Gather, Place};
 use super::moments::InputMoments;
+use super::stages::Stage;
 use crate::spec::MapSpec;
 use crate::{Error, ModelRunner, NoTap, RunOptions, Tap, TextCalibration};
 use candle_core::{Device, Tensor};
@@ -204,7 +205,7 @@ fn tensor(tokens: usize, width: usize, seed: usize) -> Tensor {
 fn moments(budget: u64) -> Arc<InputMoments> {
     let (place, map) = (place(budget), map("w", 48));
     let shared = self::map("v", 48);
-    let mut gather = Gather::new(&place, &[&map, &shared]);
+    let mut gather = Gather::new(&place, &[Stage::alone(vec![&map, &shared])]);
     for (i, tokens) in [40, 24].into_iter().enumerate() {
         let x = tensor(tokens, 48, i);
         gather.linear(0, &map, &x, &x).unwrap();
@@ -212,7 +213,7 @@ fn moments(budget: u64) -> Arc<InputMoments> {
         gather.linear(0, &shared, &x, &x).unwrap();
         gather.linear(0, &self::map("u", 48), &x, &x).unwrap();
     }
-    let mut seen = gather.finish();
+    let mut seen = gather.finish().unwrap();
     let (w, v) = (seen.remove("w").unwrap(), seen.remove("v").unwrap());
     assert!(Arc::ptr_eq(&w, &v));
     w
@@ -257,4 +258,32 @@ fn a_text_is_cut_into_evenly_spaced_windows() {
     config.calib = None;
     config.calib_tokens = 0;
     assert!(TextCalibration::from_config(&config).is_err());
+}
+
+#[test]
+fn inputs_of_experts_share_slots_of_a_file() {
+    let maps = ["e0", "e1", "e2"].map(|name| map(name, 48));
+    let stage = Stage { maps: maps.iter().map(|m| vec![m]).collect(), per_token: Some(2) };
+    let seen = |budget: u64| {
+        let place = place(budget);
+        let mut gather = Gather::new(&place, std::slice::from_ref(&stage));
+        // Every token goes to two of the three.
+        for (chunk, counts) in [[40, 30, 10], [24, 0, 24]].into_iter().enumerate() {
+            for (k, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let x = tensor(count, 48, 3 * chunk + k);
+                gather.linear(0, &maps[k], &x, &x).unwrap();
+            }
+        }
+        gather.finish().unwrap()
+    };
+    // In memory; in slots of several inputs; in slots of one.
+    let [memory, several, single] = [1 << 24, 60_000, 0].map(seen);
+    for (name, tokens) in [("e0", 64), ("e1", 30), ("e2", 34)] {
+        let upper = memory[name].upper(0..48).unwrap();
+        for other in [&several, &single] {
+            assert_eq!((other[name].tokens(), other[name].diagonal()), (tokens, memory[name].diagonal()));
+            let other = other[name].upper(0..48).unwrap();
+            assert!(upper.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-5), "{name}");
+        }
+    }
 }
