@@ -11,6 +11,7 @@ pub mod codec;
 mod distortion;
 mod error;
 mod group;
+mod number;
 mod parameters;
 mod quantizer;
 mod registry;

@@ -19,6 +19,8 @@ pub struct CompressConfig {
     /// Codec of every tensor no rule names, as `id`, `id:value` or `id:key=value,...`.
     /// `None` lets the target choose, or `outlier-binary` where there is no target.
     pub codec: Option<String>,
+    /// Codecs a target chooses from, tensor by tensor, where `codec` is `None`; all there are where this is empty too.
+    pub codecs: Vec<String>,
     /// Rules in order; the last one that matches a tensor's name wins.
     pub rules: Vec<Rule>,
     /// Size to reach; at most one of the three.
@@ -96,6 +98,7 @@ impl Default for CompressConfig {
         CompressConfig {
             output: None,
             codec: None,
+            codecs: Vec::new(),
             rules: Vec::new(),
             target: None,
             outlier_ratio: 0.02,
@@ -167,6 +170,9 @@ impl CompressConfig {
         }
         if self.shard_bytes == 0 || self.max_header_mb == 0 || self.max_header_mb > 1000 {
             return bad("shard_bytes must be at least 1 and max_header_mb 1 to 1000");
+        }
+        if self.codec.is_some() && !self.codecs.is_empty() {
+            return bad("codec and codecs exclude each other");
         }
         if let Some(Target::Ratio(x) | Target::Bpw(x)) = self.target
             && !(x.is_finite() && x > 0.0)
@@ -287,6 +293,7 @@ mod tests {
         let config = CompressConfig {
             codec: Some("rtn:4".into()),
             rules: vec!["norm=raw".parse().unwrap()],
+            output_weights: OutputWeights::Equal,
             target: Some(Target::Ratio(5.63)),
             ..Default::default()
         };

@@ -55,6 +55,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "tune")]
     tune_steps: Option<usize>,
 
+    /// Write a TOML recipe with a line for every tensor: what it was stored with, to be changed and used again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "max_layers"])]
+    emit_recipe: Option<PathBuf>,
+
     #[command(flatten)]
     options: Options,
 
@@ -78,6 +82,13 @@ impl Args {
         }
         Ok(request)
     }
+
+    fn write_recipe(&self, request: &Request, report: &CompressReport) -> Outcome {
+        let Some(path) = &self.emit_recipe else { return Ok(()) };
+        let _parents = Parents::of(path)?;
+        std::fs::write(path, request.recipe_of(report)?).map_err(lsb_stream::Error::io("write", path))?;
+        Ok(())
+    }
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
@@ -86,7 +97,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         return super::plan::show(&args.model, request, &args.limits, args.full, common);
     }
     super::refuse_package(&args.model)?;
-    let config = request.config;
+    let config = request.config.clone();
     let ram_limit = config.target_ram_mb * 1_000_000;
     let targets = args.limits.over(QualityTargets {
         max_storage_gb: request.storage_asked.then_some(config.target_storage_gb),
@@ -104,7 +115,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         found = Some(search);
     }
     if args.tune.is_some() {
-        return tuned(args, config, &targets, common);
+        return tuned(args, config, &request, &targets, common);
     }
     let _parents = config.output.as_deref().map(Parents::of).transpose()?;
     let report = calibrated(config, found.is_some())?
@@ -112,6 +123,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         .with_check(Arc::new(lsb_model::ConfigCheck))
         .with_interrupt(super::interrupt_flag()?)
         .compress_model(&args.model, args.max_layers)?;
+    args.write_recipe(&request, &report)?;
     let verdict = judge(&targets, &report);
     if common.json {
         let mut json = compress::json(&report, &verdict);
@@ -126,7 +138,13 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
 }
 
 /// Compresses beside the output, then trains the scales of that into the output.
-fn tuned(args: &Args, config: CompressConfig, targets: &QualityTargets, common: Common) -> Outcome {
+fn tuned(
+    args: &Args,
+    config: CompressConfig,
+    request: &Request,
+    targets: &QualityTargets,
+    common: Common,
+) -> Outcome {
     let Some(output) = config.output.clone() else {
         return Err(Failure::usage("--tune needs to know where to: give --output"));
     };
@@ -154,6 +172,7 @@ fn tuned(args: &Args, config: CompressConfig, targets: &QualityTargets, common: 
         .with_check(Arc::new(lsb_model::ConfigCheck))
         .with_interrupt(super::interrupt_flag()?)
         .compress_model(&args.model, None)?;
+    args.write_recipe(request, &report)?;
 
     let budget = Budget::for_process(ram_mb);
     let open = |path: &Path| {

@@ -34,6 +34,11 @@ struct Choice {
     #[arg(long, value_name = "CODEC")]
     codec: Option<String>,
 
+    /// Codecs the target chooses from, tensor by tensor: the cheapest at the price that a byte has everywhere, such as
+    /// trellis,ternary,lossless
+    #[arg(long, value_name = "CODEC,...", conflicts_with = "codec")]
+    codecs: Option<String>,
+
     /// Give tensors whose name the pattern finds a codec of their own; repeatable, the last match wins
     #[arg(long = "rule", value_name = "REGEX=CODEC")]
     rules: Vec<Rule>,
@@ -250,6 +255,11 @@ impl Options {
         lay_over!(c, self.resources, caching_enabled, parallel_processing, threads);
         if self.choice.codec.is_some() {
             c.codec.clone_from(&self.choice.codec);
+            c.codecs.clear();
+        }
+        if let Some(text) = &self.choice.codecs {
+            c.codecs = codecs(text);
+            c.codec = None;
         }
         c.rules.extend(self.choice.rules.iter().cloned());
         c.target = self.target().or(c.target);
@@ -274,6 +284,19 @@ impl Options {
         let c = &self.choice;
         c.ratio.map(Target::Ratio).or(c.bpw.map(Target::Bpw)).or(c.target_size.map(Target::Bytes))
     }
+}
+
+/// Codecs between commas; what has a "=" before any ":" is one more parameter of the codec before it.
+fn codecs(text: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let parameter = part.find('=').is_some_and(|at| part.find(':').is_none_or(|colon| at < colon));
+        match out.last_mut() {
+            Some(codec) if parameter => *codec = format!("{codec},{part}"),
+            _ => out.push(part.to_owned()),
+        }
+    }
+    out
 }
 
 /// Checks a recipe's numbers as the flags' own parsers check theirs.

@@ -1,7 +1,8 @@
-//! Recipes: the options of a compression as a TOML file, read with `--config` and written by `lsb plan`.
+//! Recipes: the options of a compression as a TOML file, read with `--config` and written by `lsb plan` and `lsb compress`.
 
 use crate::exit::Failure;
-use lsb_stream::{CompressConfig, Error};
+use lsb_quant::Registry;
+use lsb_stream::{CompressConfig, CompressReport, Error, Rule, TensorReport};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -47,10 +48,34 @@ impl Request {
     /// A recipe that asks for the same again. What is about one run (`restart`, `overwrite`) stays out, and
     /// so do limits nobody asked for, because a recipe that names them makes them checks.
     pub(crate) fn recipe(&self) -> Result<String, Failure> {
+        self.written(&self.config, "")
+    }
+
+    /// A recipe with a line for every tensor of a package that was made: what it is stored with, and at which step. It makes
+    /// the tensors again without a search; lines can be changed, and used for other models with such tensors.
+    pub(crate) fn recipe_of(&self, report: &CompressReport) -> Result<String, Failure> {
+        let mut config = self.config.clone();
+        (config.target, config.codecs) = (None, Vec::new());
+        config.codec = Some("raw".into());
+        config.rules = report
+            .tensors
+            .iter()
+            .filter(|t| t.codec != "raw" && t.same_as.is_none())
+            .map(|t| Rule { pattern: format!("^{}$", regex::escape(&t.name)), codec: spelled(t) })
+            .collect();
+        let header =
+            "# A line for each tensor: the codec it got, and its step (tau) where a target set that.\n";
+        self.written(&config, header)
+    }
+
+    fn written(&self, config: &CompressConfig, header: &str) -> Result<String, Failure> {
         let unwritable = |e: toml::ser::Error| Failure::usage(format!("not expressible as a recipe: {e}"));
-        let mut table = toml::Table::try_from(&self.config).map_err(unwritable)?;
+        let mut table = toml::Table::try_from(config).map_err(unwritable)?;
         for option in ["restart", "overwrite"] {
             table.remove(option);
+        }
+        if config.codecs.is_empty() {
+            table.remove("codecs");
         }
         if !self.quality_asked && !self.config.adaptive_precision {
             table.remove("quality_threshold");
@@ -58,8 +83,20 @@ impl Request {
         if !self.storage_asked {
             table.remove("target_storage_gb");
         }
-        let text = toml::to_string(&table).map_err(unwritable)?;
+        let text = toml::to_string_pretty(&table).map_err(unwritable)?;
         let version = env!("CARGO_PKG_VERSION");
-        Ok(format!("# Written by lsb {version}. Use it with: lsb compress MODEL --config FILE\n{text}"))
+        Ok(format!(
+            "# Written by lsb {version}. Use it with: lsb compress MODEL --config FILE\n{header}{text}"
+        ))
     }
+}
+
+/// A tensor's codec as a rule writes it, at the step it got.
+fn spelled(tensor: &TensorReport) -> String {
+    let at = |tau: f64| {
+        let codec = Registry::standard().build(&tensor.codec, &tensor.parameters).ok()?;
+        Some(codec.rate_control()?.at(tau).parameters())
+    };
+    let parameters = tensor.tau.and_then(at).unwrap_or_else(|| tensor.parameters.clone());
+    if parameters.is_empty() { tensor.codec.clone() } else { format!("{}:{parameters}", tensor.codec) }
 }

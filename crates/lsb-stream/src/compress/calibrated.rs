@@ -5,20 +5,36 @@ use crate::calibration::Calibrator;
 use crate::report::TensorReport;
 use crate::{Error, Result, TensorWeights};
 use lsb_format::package::TileTable;
-use lsb_quant::allocate::{RateCurve, solve};
+use lsb_quant::allocate::{FixedCost, RateCurve, fixed_cost, price, solve};
 use lsb_quant::calibrate::Calibration;
 use lsb_quant::{Quantizer, RowSample, Wanted, to_f32};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Weights of the rows on which the curves of a tensor are measured.
 const SAMPLE: u64 = 1 << 19;
 
+/// A tensor whose way of storage is not settled.
+struct Open {
+    curve: RateCurve,
+    /// The codecs of the curve's other costs.
+    others: Vec<Arc<dyn Quantizer>>,
+}
+
+/// How a tensor is stored.
+pub(super) struct Selected {
+    pub(super) quantizer: Arc<dyn Quantizer>,
+    /// Its step, where it follows one.
+    pub(super) tau: Option<f64>,
+    /// Why, where that is not obvious.
+    pub(super) note: Option<String>,
+}
+
 /// A run with calibration.
 pub(super) struct Calibrated {
     calibrator: Box<dyn Calibrator>,
-    /// Numbers of the jobs whose rate is controlled, with their curves, in processing order.
-    curves: HashMap<usize, RateCurve>,
+    /// Numbers of the jobs whose rate is controlled, with what they cost.
+    open: BTreeMap<usize, Open>,
     /// Bytes left for controlled tensors that are not finished.
     left: f64,
     /// Bytes that finished tensors took, and that their curves had said.
@@ -36,38 +52,59 @@ impl Calibrated {
                 left += bpw * job.facts.matrix().weights() as f64 / 8.0;
             }
         }
-        let mut curves = HashMap::new();
+        let mut open = BTreeMap::new();
         if !controlled.is_empty() {
             calibrator.survey(&mut |tensor, calibration| {
                 let Some(&(i, bpw)) = controlled.get(tensor) else { return Ok(()) };
                 let job = &prepared.jobs[i];
                 let Some(control) = job.assignment.quantizer.rate_control() else { return Ok(()) };
                 let sample = sample(prepared, job)?;
-                let curve = control.curve(&job.facts.matrix(), &sample, calibration, bpw);
-                curves.insert(i, curve.map_err(Error::codec(&job.facts.name))?);
+                let settle = || -> lsb_quant::Result<Open> {
+                    let matrix = job.facts.matrix();
+                    let curve = control.curve(&matrix, &sample, calibration, bpw)?;
+                    let (mut others, mut costs): (Vec<_>, Vec<FixedCost>) = Default::default();
+                    for other in &job.assignment.others {
+                        if let Some(cost) = fixed_cost(&**other, &matrix, &sample, calibration)? {
+                            others.push(Arc::clone(other));
+                            costs.push(cost);
+                        }
+                    }
+                    Ok(Open { curve: curve.with_others(costs), others })
+                };
+                open.insert(i, settle().map_err(Error::codec(&job.facts.name))?);
                 Ok(())
             })?;
         }
         // What is not calibrated meets its own rate.
-        for (i, bpw) in controlled.into_values().filter(|(i, _)| !curves.contains_key(i)) {
+        for (i, bpw) in controlled.into_values().filter(|(i, _)| !open.contains_key(i)) {
             left -= bpw * prepared.jobs[i].facts.matrix().weights() as f64 / 8.0;
         }
-        Ok(Calibrated { calibrator, curves, left, taken: (0.0, 0.0) })
+        Ok(Calibrated { calibrator, open, left, taken: (0.0, 0.0) })
     }
 
-    /// The configuration of job `i` that meets the size, and its tau.
-    pub(super) fn quantizer(&self, i: usize, job: &Job) -> Option<(Arc<dyn Quantizer>, f64)> {
-        self.curves.get(&i)?;
+    /// How job `i` is stored, so that the size is met; `None` where its rate is not controlled.
+    pub(super) fn select(&self, i: usize, job: &Job) -> Option<Selected> {
+        let this = self.open.get(&i)?;
         let control = job.assignment.quantizer.rate_control()?;
-        // In the order of jobs, so that sums are the same in every run.
-        let mut open: Vec<(&usize, &RateCurve)> = self.curves.iter().collect();
-        open.sort_by_key(|(i, _)| **i);
-        let open: Vec<&RateCurve> = open.into_iter().map(|(_, c)| c).collect();
+        let open: Vec<&RateCurve> = self.open.values().map(|o| &o.curve).collect();
         // Curves err all the same way: by as much as they did so far.
         let (taken, told) = self.taken;
         let bytes = if taken > 0.0 && told > 0.0 { self.left * told / taken } else { self.left };
-        let tau = solve(&open, bytes).exp2();
-        Some((control.at(tau), tau))
+        let octaves = solve(&open, bytes);
+        let tau = octaves.exp2();
+        if let Some((number, cost)) = this.curve.chosen(octaves, price(&open, octaves)) {
+            let quantizer = Arc::clone(&this.others[number]);
+            let note = format!(
+                "cheaper than {} at tau {tau:.3e}: {:.0} bytes against {:.0}, loss {:.3e} against {:.3e}",
+                job.assignment.quantizer.id(),
+                cost.bytes,
+                this.curve.bytes(octaves),
+                cost.loss,
+                this.curve.loss(octaves)
+            );
+            return Some(Selected { quantizer, tau: None, note: Some(note) });
+        }
+        Some(Selected { quantizer: control.at(tau), tau: Some(tau), note: None })
     }
 
     /// What is known of the job's inputs, where its codec wants it.
@@ -87,7 +124,7 @@ impl Calibrated {
         weights: &Arc<dyn TensorWeights>,
     ) {
         let tiling = &prepared.jobs[i].item.tiling;
-        if let Some(curve) = self.curves.remove(&i) {
+        if let Some(Open { curve, .. }) = self.open.remove(&i) {
             let bytes = report.bytes as f64 - TileTable::overhead(tiling, 0) as f64;
             self.left -= bytes;
             if let Some(tau) = report.tau {

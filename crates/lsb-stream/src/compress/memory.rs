@@ -38,7 +38,10 @@ impl Memory {
         let per_thread = 16 * tile + SURVEY_BYTES;
         let chunk = largest(&|j| j.item.chunk_bytes());
         let calibrated = if calibration > 0 {
-            largest(&|j| j.assignment.quantizer.calibrated_bytes(&j.facts.matrix()))
+            largest(&|j| {
+                let all = std::iter::once(&j.assignment.quantizer).chain(&j.assignment.others);
+                all.map(|q| q.calibrated_bytes(&j.facts.matrix())).max().unwrap_or(0)
+            })
         } else {
             0
         };

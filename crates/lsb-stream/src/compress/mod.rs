@@ -16,7 +16,7 @@ use crate::report::{CompressReport, TensorReport};
 use crate::store::{RealStore, Store};
 use crate::weights::written;
 use crate::{Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Observer, Result};
-use calibrated::Calibrated;
+use calibrated::{Calibrated, Selected};
 pub(crate) use card::{DOCUMENTS, Document};
 use engine::{Encoded, Engine};
 use lsb_format::package::FileRole;
@@ -213,10 +213,10 @@ impl LoopCompressor {
         if let Some((calibrated, _)) = &mut calibrated {
             // What an earlier run finished takes part in the passes of this one.
             for (i, job) in prepared.jobs.iter().enumerate() {
-                let quantizer = &*job.assignment.quantizer;
-                let report = reports[i].as_ref().filter(|r| r.codec == quantizer.id() && r.same_as.is_none());
-                if let Some(report) = report {
-                    let weights = written(writer.open_finished(&job.facts.name)?, quantizer)?;
+                if let Some(report) = reports[i].as_ref().filter(|r| r.same_as.is_none()) {
+                    let quantizer = self.registry.build(&report.codec, &report.parameters);
+                    let quantizer = quantizer.map_err(Error::codec(&job.facts.name))?;
+                    let weights = written(writer.open_finished(&job.facts.name)?, &*quantizer)?;
                     calibrated.finished(i, prepared, report, &weights);
                 }
             }
@@ -264,20 +264,19 @@ impl LoopCompressor {
                 let report = match &mut calibrated {
                     None => {
                         let start = Start::new(job);
-                        self.one(&engine, job, start, &mut lease, &mut output, &mut warnings)?
+                        self.one(&engine, job, start, &mut lease, &mut output, &mut warnings)?.0
                     }
                     Some((calibrated, _)) => {
                         let mut start = Start::new(job);
-                        if let Some((quantizer, tau)) = calibrated.quantizer(i, job) {
-                            start = Start { quantizer, tau: Some(tau), calibration: None };
+                        if let Some(Selected { quantizer, tau, note }) = calibrated.select(i, job) {
+                            let notes = note.into_iter().collect();
+                            start = Start { quantizer, tau, calibration: None, notes };
                         }
                         start.calibration = engine.install(|| calibrated.calibration(job))?;
-                        let report = self.one(&engine, job, start, &mut lease, &mut output, &mut warnings)?;
-                        let quantizer = &*job.assignment.quantizer;
-                        if quantizer.id() == report.codec {
-                            let weights = written(output.open(&job.facts.name)?, quantizer)?;
-                            calibrated.finished(i, prepared, &report, &weights);
-                        }
+                        let (report, quantizer) =
+                            self.one(&engine, job, start, &mut lease, &mut output, &mut warnings)?;
+                        let weights = written(output.open(&job.facts.name)?, &*quantizer)?;
+                        calibrated.finished(i, prepared, &report, &weights);
                         report
                     }
                 };
@@ -330,7 +329,8 @@ impl LoopCompressor {
         Ok(report)
     }
 
-    /// One tensor: its codec, a finer one where quality asks for it, `raw` where values are not finite.
+    /// One tensor: its codec, a finer one where quality asks for it, `raw` where values are not finite. Returns which it
+    /// became too.
     fn one(
         &mut self,
         engine: &Engine,
@@ -339,11 +339,10 @@ impl LoopCompressor {
         lease: &mut TensorLease,
         output: &mut Output,
         warnings: &mut Vec<String>,
-    ) -> Result<TensorReport> {
+    ) -> Result<(TensorReport, Arc<dyn Quantizer>)> {
         let name = &job.facts.name;
         let matrix = job.facts.matrix();
-        let Start { mut quantizer, tau, calibration } = start;
-        let mut notes = Vec::new();
+        let Start { mut quantizer, tau, calibration, mut notes } = start;
         let encoded = loop {
             output.begin(job.stored, quantizer.tiling(&matrix).map_err(Error::codec(name))?)?;
             let observer = &mut self.observer;
@@ -386,7 +385,7 @@ impl LoopCompressor {
         let mut report = job.report(stored, &encoded, notes);
         report.tau = tau.filter(|_| controlled);
         report.output_cost = calibration.as_ref().and_then(|c| c.outputs.as_deref()).and_then(geometric_mean);
-        output.finish_tensor(encoded.side, digest, stored, report)
+        Ok((output.finish_tensor(encoded.side, digest, stored, report)?, quantizer))
     }
 
     /// The next finer configuration, if the tensor's error asks for one, with that error in percent.
@@ -417,11 +416,18 @@ struct Start {
     quantizer: Arc<dyn Quantizer>,
     tau: Option<f64>,
     calibration: Option<Calibration>,
+    /// Why it is this codec.
+    notes: Vec<String>,
 }
 
 impl Start {
     fn new(job: &Job) -> Start {
-        Start { quantizer: Arc::clone(&job.assignment.quantizer), tau: None, calibration: None }
+        Start {
+            quantizer: Arc::clone(&job.assignment.quantizer),
+            tau: None,
+            calibration: None,
+            notes: Vec::new(),
+        }
     }
 }
 

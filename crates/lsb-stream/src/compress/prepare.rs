@@ -357,12 +357,16 @@ fn fingerprint(
         put(&format!("file {}", file.name), hasher.finalize().to_hex()[..16].to_owned());
     }
     put("codec", config.codec.clone().unwrap_or_else(|| "chosen".into()));
+    put("codecs", config.codecs.join(" "));
     put("rules", config.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
     put("target", config.target.map_or_else(|| "none".into(), |t| format!("{t:?}")));
     let mut plan = blake3::Hasher::new();
     for job in jobs {
         let q = &job.assignment.quantizer;
         plan.update(format!("{}\0{}\0{}\n", job.facts.name, q.id(), q.parameters()).as_bytes());
+        for other in &job.assignment.others {
+            plan.update(format!("\0{}\0{}\n", other.id(), other.parameters()).as_bytes());
+        }
     }
     put("plan", plan.finalize().to_hex()[..16].to_owned());
     put("quality_monitoring", config.quality_monitoring.to_string());

@@ -32,6 +32,8 @@ pub(crate) struct Assignment {
     pub(crate) quantizer: Arc<dyn Quantizer>,
     pub(crate) estimate: Estimate,
     pub(crate) reason: String,
+    /// What it may be stored with instead, where that turns out to be cheaper.
+    pub(crate) others: Vec<Arc<dyn Quantizer>>,
 }
 
 /// Tensors with fewer weights than this, and vectors, stay as they are unless a rule or an exact codec
@@ -53,8 +55,19 @@ pub(crate) fn assign(
     let rules = compile_rules(tensors, config, registry)?;
     let default = config.codec.as_deref().map(|c| build(config, registry, c)).transpose()?;
     let target_bytes = target_bytes(tensors, source_bytes, config);
+    let choice = choice(config, registry)?;
+    if target_bytes.is_none() && !choice.is_empty() {
+        let what = "codecs are chosen from for a target: give a ratio, bits per weight, or a size";
+        return Err(Error::Config(what.into()));
+    }
     let base = match (&default, target_bytes) {
         (Some(codec), _) => codec.clone(),
+        // Of codecs to choose from, the others are measured against the one whose rate can be controlled.
+        (None, _) if !choice.is_empty() => choice
+            .iter()
+            .find(|q| calibrated && controlled(&***q))
+            .or(choice.first())
+            .map_or_else(|| raw.clone(), Arc::clone),
         // A size that is met by calibration needs a codec whose rate can be controlled.
         (None, Some(_)) if calibrated => build(config, registry, "trellis")?,
         (None, _) => build(config, registry, "outlier-binary")?,
@@ -99,17 +112,26 @@ pub(crate) fn assign(
         if free && quantizer.id() != "raw" && t.same_as.is_none() {
             open.push(i);
         }
-        out.push(Assignment { quantizer, estimate, reason });
+        out.push(Assignment { quantizer, estimate, reason, others: Vec::new() });
     }
     if let Some(bytes) = target_bytes {
-        let controlled = calibrated && base.rate_control().is_some_and(|r| r.bpw().is_some());
-        if controlled {
-            fit_rate(tensors, &mut out, &open, bytes, config, registry, base.id())?;
+        if calibrated && controlled(&*base) {
+            fit_rate(tensors, &mut out, &open, bytes, config, registry, &base)?;
             return Ok(out);
         }
         fit(tensors, &mut out, &open, bytes, config, registry)?;
     }
     Ok(out)
+}
+
+/// The codecs a target chooses from where they were asked for.
+fn choice(config: &CompressConfig, registry: &Registry) -> Result<Vec<Arc<dyn Quantizer>>> {
+    config.codecs.iter().map(|text| build(config, registry, text)).collect()
+}
+
+/// Whether one number, which a target may set, controls the codec's rate.
+fn controlled(quantizer: &dyn Quantizer) -> bool {
+    quantizer.rate_control().is_some_and(|r| r.bpw().is_some())
 }
 
 fn exact_estimate(t: &TensorFacts) -> Estimate {
@@ -187,8 +209,9 @@ fn fit_rate(
     bytes: f64,
     config: &CompressConfig,
     registry: &Registry,
-    codec: &str,
+    base: &Arc<dyn Quantizer>,
 ) -> Result<()> {
+    let codec = base.id();
     let mut left = bytes - FIXED_BYTES;
     let mut weights = 0u64;
     for (i, a) in assignments.iter().enumerate().filter(|(i, _)| tensors[*i].same_as.is_none()) {
@@ -200,16 +223,33 @@ fn fit_rate(
         }
     }
     let bpw = 8.0 * left / weights.max(1) as f64;
-    let given = config.codec.as_deref().map_or(Ok(Default::default()), |c| {
-        registry.parse_parts(c).map(|(_, given)| given).map_err(|e| Error::Config(e.to_string()))
-    })?;
+    let asked = config.codec.iter().chain(&config.codecs).map(|c| registry.parse_parts(c));
+    let asked = asked.collect::<lsb_quant::Result<Vec<_>>>().map_err(|e| Error::Config(e.to_string()))?;
+    let given = asked.into_iter().find(|(id, _)| id == codec).map(|(_, given)| given).unwrap_or_default();
+    // What has a rate of its own to be controlled cannot be measured against this one.
+    let others: Vec<_> = target::menu(config, registry)?
+        .into_iter()
+        .filter(|q| !config.codecs.is_empty() && !controlled(&**q))
+        .collect();
     let quantizer = build(config, registry, &format!("{codec}:{}", given.with("bpw", bpw))).map_err(|e| {
         Error::Config(format!("the target of {} bytes leaves {bpw:.3} bits per weight: {e}", bytes.round()))
     })?;
     for &i in open {
         let estimate = quantizer.estimate(&tensors[i].matrix()).unwrap_or(assignments[i].estimate);
-        let reason = "one step for the whole model meets the target size".into();
-        assignments[i] = Assignment { quantizer: Arc::clone(&quantizer), estimate, reason };
+        let reason = if others.is_empty() {
+            "one step for the whole model meets the target size".into()
+        } else {
+            format!(
+                "one step for the whole model meets the target size; {} others may be cheaper",
+                others.len()
+            )
+        };
+        let tiling = |q: &Arc<dyn Quantizer>| {
+            q.tiling(&tensors[i].matrix()).ok().map(|t| (t.tile_rows(), t.tile_cols()))
+        };
+        // What is read in other tiles cannot take its place.
+        let others = others.iter().filter(|q| tiling(q) == tiling(&quantizer)).cloned().collect();
+        assignments[i] = Assignment { quantizer: Arc::clone(&quantizer), estimate, reason, others };
     }
     Ok(())
 }
@@ -235,7 +275,8 @@ fn fit(
         let matrix = tensors[i].matrix();
         let options = menu.iter().filter_map(|q| {
             let estimate = q.estimate(&matrix)?;
-            let assignment = Assignment { quantizer: q.clone(), estimate, reason: String::new() };
+            let assignment =
+                Assignment { quantizer: q.clone(), estimate, reason: String::new(), others: Vec::new() };
             let bytes = size(i, &assignment);
             let error = matrix.weights() as f64 * 10f64.powf(-estimate.snr_db / 10.0);
             Some(Choice { assignment, bytes, error })

@@ -19,15 +19,25 @@ pub(super) struct Choice {
     pub(super) error: f64,
 }
 
-/// Every configuration a target may choose from: the ladder of the codec asked for, or all ladders.
+/// Every configuration a target may choose from: the ladders of the codecs asked for, or all ladders.
 pub(super) fn menu(config: &CompressConfig, registry: &Registry) -> Result<Vec<Arc<dyn Quantizer>>> {
-    let Some(text) = &config.codec else {
+    let asked: Vec<&String> = config.codec.iter().chain(&config.codecs).collect();
+    if asked.is_empty() {
         let entries = registry.entries().iter();
         return entries
             .flat_map(|e| e.ladder.iter().map(|step| format!("{}:{step}", e.id)))
             .map(|text| build(config, registry, &text))
             .collect();
-    };
+    }
+    let mut out = Vec::new();
+    for text in asked {
+        out.extend(ladder(config, registry, text)?);
+    }
+    Ok(out)
+}
+
+/// A codec and its ladder, as far as that leaves what the user fixed.
+fn ladder(config: &CompressConfig, registry: &Registry, text: &str) -> Result<Vec<Arc<dyn Quantizer>>> {
     let usage = |e: lsb_quant::Error| Error::Config(e.to_string());
     let (id, given) = registry.parse_parts(text).map_err(usage)?;
     let entry = registry.entry(&id).map_err(usage)?;
@@ -105,7 +115,11 @@ mod tests {
     fn choice(bytes: f64, error: f64) -> Choice {
         let quantizer = Registry::standard().parse("raw").unwrap();
         let estimate = Estimate { bytes, snr_db: 0.0 };
-        Choice { assignment: Assignment { quantizer, estimate, reason: String::new() }, bytes, error }
+        Choice {
+            assignment: Assignment { quantizer, estimate, reason: String::new(), others: Vec::new() },
+            bytes,
+            error,
+        }
     }
 
     proptest! {

@@ -1,10 +1,10 @@
 //! From calibration to the plan of a tensor.
 
 use super::feedback::{FeedbackOptions, Plan};
-use super::number::{exp2, log2};
 use super::{MAX_TAU, MIN_TAU, Trellis};
-use crate::allocate::{RateControl, RateCurve, RatePoint};
+use crate::allocate::{OutputCosts, RateControl, RateCurve, RatePoint};
 use crate::calibrate::{Calibration, ColumnOrder, InputFactor};
+use crate::number::{exp2, log2};
 use crate::{MatrixInfo, Quantizer, Result, RowSample};
 use std::sync::Arc;
 
@@ -44,7 +44,8 @@ impl RateControl for Trellis {
         let (middle, plan) = map.plan_for(bpw)?;
         let point = |octaves: f64, plan: &Plan| {
             let expected = plan.expected();
-            RatePoint { octaves, bytes: expected.bytes, loss: expected.weighted_loss }
+            let loss = expected.weighted_loss / (map.steps.unit * map.steps.unit);
+            RatePoint { octaves, bytes: expected.bytes, loss }
         };
         let mut points = vec![point(middle, &plan)];
         for offset in [-1.6, -0.8, 0.8, 1.6] {
@@ -74,30 +75,14 @@ impl Steps {
         calibration: &Calibration,
         factor: &InputFactor,
     ) -> Steps {
-        let size = || output_power(sample, factor).sqrt();
-        let Some(outputs) = calibration.outputs.as_deref().filter(|o| o.len() as u64 == matrix.rows) else {
-            return Steps { unit: size(), rows: None };
-        };
-        let size = if calibration.relative { size() } else { 1.0 };
-        let logs: f64 = outputs.iter().map(|&a| log2(a.max(1e-300))).sum();
-        let mean = logs / outputs.len().max(1) as f64;
+        let costs = OutputCosts::new(matrix.rows, sample, calibration, factor);
+        let size = costs.unit().sqrt();
+        let Some(rows) = costs.rows() else { return Steps { unit: size, rows: None } };
+        let logs: f64 = rows.iter().map(|&a| log2(a.max(1e-300))).sum();
+        let mean = logs / rows.len().max(1) as f64;
         let step = |&a: &f64| exp2(-0.5 * (log2(a.max(1e-300)) - mean));
-        Steps { unit: size * exp2(-0.5 * mean), rows: Some(outputs.iter().map(step).collect()) }
+        Steps { unit: size * exp2(-0.5 * mean), rows: Some(rows.iter().map(step).collect()) }
     }
-}
-
-/// Rows of which the mean square of outputs is estimated.
-const POWER_ROWS: usize = 64;
-
-/// Mean square of the outputs of some rows of the sample.
-fn output_power(sample: &RowSample, factor: &InputFactor) -> f64 {
-    let rows = sample.rows.len();
-    let count = rows.min(POWER_ROWS);
-    let n = factor.len();
-    let chosen = (0..count).map(|i| (2 * i + 1) * rows / (2 * count));
-    let powers: Vec<f64> = chosen.map(|r| factor.power(&sample.weights[r * n..(r + 1) * n])).collect();
-    let mean = powers.iter().sum::<f64>() / count.max(1) as f64;
-    if mean > 0.0 { mean } else { 1.0 }
 }
 
 /// A map whose plan depends on tau alone.

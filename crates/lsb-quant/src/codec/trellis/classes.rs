@@ -3,8 +3,8 @@
 //! A row and a column each have an index on a scale of quarter octaves of their standard deviation; the class of a
 //! sample is the sum of its two indices, held inside a range.
 
-use super::number::log2;
 use crate::codec::bitstream::BitReader;
+use crate::number::log2;
 use lsb_format::entropy::{fold, unfold};
 
 /// The most classes of a tile.
@@ -59,7 +59,7 @@ impl Classes {
 
     /// Deviations in the middle of the columns' indices.
     pub(super) fn col_deviations(&self) -> Vec<f64> {
-        self.cols.iter().map(|&i| super::number::exp2(f64::from(i) / PER_OCTAVE)).collect()
+        self.cols.iter().map(|&i| crate::number::exp2(f64::from(i) / PER_OCTAVE)).collect()
     }
 
     /// Sets the range so that the outermost classes have enough samples.
@@ -108,7 +108,7 @@ impl Classes {
 
     /// Standard deviation in the middle of a class, where indices came from deviations.
     pub(super) fn deviation(&self, class: usize) -> f64 {
-        super::number::exp2((self.first + class as i32) as f64 / PER_OCTAVE)
+        crate::number::exp2((self.first + class as i32) as f64 / PER_OCTAVE)
     }
 
     /// Integers that say it all, for a Rice code.

@@ -23,7 +23,6 @@ mod decode;
 mod encode;
 pub mod feedback;
 mod machine;
-mod number;
 mod rescale;
 mod scales;
 mod search;

@@ -1,7 +1,7 @@
 //! Scales of columns and rows: powers of two with a few bits behind the point, stored as integers.
 
-use super::number::{exp2, log2};
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
+use crate::number::{exp2, log2};
 use crate::{MatrixInfo, Result};
 use lsb_format::Error;
 use lsb_format::entropy::{fold, unfold};

@@ -5,9 +5,9 @@
 //! stored are second differences of points on it, the further apart the wider it is, with straight lines between. Levels
 //! beyond the curve are escapes.
 
-use super::number::{exp2, log2};
 use super::search::{REACH, RateTable};
 use crate::codec::bitstream::{BitReader, best_rice};
+use crate::number::{exp2, log2};
 use lsb_format::entropy::{Table, fold, unfold};
 use lsb_format::{Error, Result};
 

@@ -1,7 +1,7 @@
 //! From a rate to a step, and what Gaussian weights get at one.
 
-use super::number::{exp2, log2};
 use crate::Magnitudes;
+use crate::number::{exp2, log2};
 
 /// Bits per weight and dB on independent Gaussian weights with 8 states, records of tiles apart, at steps of
 /// `2^(1 - i / 16)` standard deviations down to 1, then a quarter of an octave apart. Measured on 4096 x 1024 weights

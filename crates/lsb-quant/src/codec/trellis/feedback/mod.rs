@@ -253,6 +253,6 @@ impl Plan {
 }
 
 fn geometric_mean(steps: &[f64]) -> f64 {
-    let logs: f64 = steps.iter().map(|&s| super::number::log2(s.max(1e-30))).sum();
-    super::number::exp2(logs / steps.len().max(1) as f64)
+    let logs: f64 = steps.iter().map(|&s| crate::number::log2(s.max(1e-30))).sum();
+    crate::number::exp2(logs / steps.len().max(1) as f64)
 }

@@ -2,7 +2,7 @@
 //! because the library's functions differ between systems in their last bits and these decide bytes.
 
 /// Base-two logarithm of a positive, normal number, within 1e-13.
-pub(super) fn log2(x: f64) -> f64 {
+pub(crate) fn log2(x: f64) -> f64 {
     debug_assert!(x.is_normal() && x > 0.0);
     let bits = x.to_bits();
     let mut exponent = (bits >> 52) as i64 - 1023;
@@ -22,7 +22,7 @@ pub(super) fn log2(x: f64) -> f64 {
 }
 
 /// `2^x` within 1e-13, relative; 0 below the normal numbers and the largest normal power above them.
-pub(super) fn exp2(x: f64) -> f64 {
+pub(crate) fn exp2(x: f64) -> f64 {
     let whole = (x + 0.5).floor();
     if whole < -1022.0 {
         return 0.0;
