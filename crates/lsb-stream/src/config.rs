@@ -42,9 +42,8 @@ pub struct CompressConfig {
     /// Decode every tile after encoding it, compare it with the source, and report the error. `false`
     /// saves the time and leaves the report without quality figures.
     pub quality_monitoring: bool,
-    /// Encode a tensor again with the codec's next finer configuration while its relative error is above
-    /// `quality_threshold`.
-    pub adaptive_precision: bool,
+    /// Whether tensors' precision follows what was measured of them.
+    pub adaptive_precision: AdaptivePrecision,
     /// Read the next work while the current one is computed.
     pub prefetch_enabled: bool,
     /// Let codecs correct their own systematic error where they can without calibration (means stored and
@@ -79,6 +78,71 @@ pub struct CompressConfig {
     pub seed: u64,
     /// What errors of a map's outputs cost.
     pub output_weights: OutputWeights,
+    /// Share of the drift of a map's inputs, which layers compressed before it caused, that its weights make up for: 0 to 1.
+    /// Above 0 the original runs beside the compressed model.
+    pub drift: f64,
+}
+
+/// Whether tensors' precision follows what was measured of them. In TOML `false`, `true` or `"measured"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Precision", into = "Precision")]
+pub enum AdaptivePrecision {
+    /// The codec alone decides.
+    #[default]
+    Off,
+    /// A tensor is encoded again, finer, while its error is above `quality_threshold`.
+    Threshold,
+    /// What errors cost is measured with gradients on the calibration text, or the run is refused. Codecs made for
+    /// calibration do so by default where they can.
+    Measured,
+}
+
+/// How TOML writes an [`AdaptivePrecision`].
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Precision {
+    Flag(bool),
+    Word(String),
+}
+
+impl From<AdaptivePrecision> for Precision {
+    fn from(adaptive: AdaptivePrecision) -> Self {
+        match adaptive {
+            AdaptivePrecision::Off => Precision::Flag(false),
+            AdaptivePrecision::Threshold => Precision::Flag(true),
+            AdaptivePrecision::Measured => Precision::Word("measured".into()),
+        }
+    }
+}
+
+impl TryFrom<Precision> for AdaptivePrecision {
+    type Error = String;
+
+    fn try_from(written: Precision) -> Result<Self, String> {
+        match written {
+            Precision::Flag(flag) => Ok(flag.into()),
+            Precision::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<bool> for AdaptivePrecision {
+    fn from(flag: bool) -> Self {
+        if flag { AdaptivePrecision::Threshold } else { AdaptivePrecision::Off }
+    }
+}
+
+impl FromStr for AdaptivePrecision {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "false" => Ok(AdaptivePrecision::Off),
+            "true" => Ok(AdaptivePrecision::Threshold),
+            "measured" => Ok(AdaptivePrecision::Measured),
+            _ => Err(format!("adaptive precision is true, false or measured, not \"{s}\"")),
+        }
+    }
 }
 
 /// What errors of a map's outputs cost.
@@ -108,7 +172,7 @@ impl Default for CompressConfig {
             max_layers_in_ram: 1,
             streaming_enabled: true,
             quality_monitoring: true,
-            adaptive_precision: false,
+            adaptive_precision: AdaptivePrecision::Off,
             prefetch_enabled: true,
             error_compensation: true,
             parallel_processing: true,
@@ -125,6 +189,7 @@ impl Default for CompressConfig {
             seqlen: 0,
             seed: 0,
             output_weights: OutputWeights::default(),
+            drift: 1.0,
         }
     }
 }
@@ -156,6 +221,9 @@ impl CompressConfig {
         if !(0.0..=0.5).contains(&self.outlier_ratio) {
             return bad("outlier_ratio must be 0 to 0.5");
         }
+        if !(0.0..=1.0).contains(&self.drift) {
+            return bad("drift must be 0 to 1");
+        }
         if self.target_ram_mb < 32 {
             return bad("target_ram_mb must be at least 32");
         }
@@ -173,6 +241,13 @@ impl CompressConfig {
         }
         if self.codec.is_some() && !self.codecs.is_empty() {
             return bad("codec and codecs exclude each other");
+        }
+        if self.adaptive_precision == AdaptivePrecision::Measured
+            && (self.calib.as_deref() == Some("none") || self.output_weights == OutputWeights::Equal)
+        {
+            return bad(
+                "adaptive_precision = \"measured\" needs calibration, and output_weights = \"gradients\"",
+            );
         }
         if let Some(Target::Ratio(x) | Target::Bpw(x)) = self.target
             && !(x.is_finite() && x > 0.0)
@@ -299,6 +374,11 @@ mod tests {
         };
         let text = toml::to_string(&config).unwrap();
         assert_eq!(CompressConfig::from_toml(&text).unwrap(), config);
+        for adaptive in [AdaptivePrecision::Off, AdaptivePrecision::Threshold, AdaptivePrecision::Measured] {
+            let config = CompressConfig { adaptive_precision: adaptive, ..Default::default() };
+            assert_eq!(CompressConfig::from_toml(&toml::to_string(&config).unwrap()).unwrap(), config);
+        }
+        assert!(CompressConfig::from_toml("adaptive_precision = \"often\"").is_err());
         assert!(
             CompressConfig::from_toml("outlier_ration = 0.1")
                 .unwrap_err()

@@ -27,7 +27,7 @@ pub use budget::{Budget, Reservation};
 pub use calibration::{CalibrationSource, Calibrator};
 pub use check::ModelCheck;
 pub use compress::LoopCompressor;
-pub use config::{CompressConfig, OutputWeights, Rule, Target};
+pub use config::{AdaptivePrecision, CompressConfig, OutputWeights, Rule, Target};
 pub use decompress::{DecompressOptions, DecompressReport, decompress};
 pub use error::{Error, Result};
 pub use manager::StreamingManager;

@@ -4,7 +4,7 @@ use super::recipe::{Recipe, Request};
 use super::value::{MAX_MB, output_weights, percent, ram_mb, threads};
 use crate::exit::Failure;
 use crate::render::number::parse_bytes;
-use lsb_stream::{CompressConfig, OutputWeights, Rule, Target};
+use lsb_stream::{AdaptivePrecision, CompressConfig, OutputWeights, Rule, Target};
 use std::path::PathBuf;
 
 /// Options shared by `compress` and `plan`.
@@ -98,16 +98,11 @@ struct Quality {
     )]
     quality_monitoring: Option<bool>,
 
-    /// Encode a tensor again, finer, while its error is above the quality threshold [default: false]
-    #[arg(
-        long,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        require_equals = true,
-        hide_possible_values = true
-    )]
-    adaptive_precision: Option<bool>,
+    /// `true`: encode a tensor again, finer, while its error is above the quality threshold. `measured`: insist that what
+    /// errors cost is measured with gradients on the calibration text, as codecs made for calibration do where they can
+    /// [default: false]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    adaptive_precision: Option<AdaptivePrecision>,
 
     /// Keep tensors that hold NaN or infinity raw instead of refusing them
     #[arg(long)]
@@ -138,6 +133,11 @@ pub(super) struct Calibration {
     /// What errors of a map's outputs cost: what `gradients` say, or `equal` for all [default: gradients]
     #[arg(long, value_name = "HOW", value_parser = output_weights)]
     output_weights: Option<OutputWeights>,
+
+    /// Share of the drift of a map's inputs, caused by layers compressed before it, that its weights make up for; above 0
+    /// the original runs beside the compressed model [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    drift: Option<f64>,
 }
 
 #[derive(Debug, Default, clap::Args)]
@@ -234,7 +234,7 @@ macro_rules! lay_over {
 impl Calibration {
     /// Sets each option that was given.
     pub(super) fn lay_over(&self, c: &mut CompressConfig) {
-        lay_over!(c, self, calib_tokens, seqlen, seed, output_weights);
+        lay_over!(c, self, calib_tokens, seqlen, seed, output_weights, drift);
         if self.calib.is_some() {
             c.calib.clone_from(&self.calib);
         }

@@ -2,7 +2,7 @@
 
 use crate::exit::Failure;
 use lsb_quant::Registry;
-use lsb_stream::{CompressConfig, CompressReport, Error, Rule, TensorReport};
+use lsb_stream::{AdaptivePrecision, CompressConfig, CompressReport, Error, Rule, TensorReport};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -77,7 +77,7 @@ impl Request {
         if config.codecs.is_empty() {
             table.remove("codecs");
         }
-        if !self.quality_asked && !self.config.adaptive_precision {
+        if !self.quality_asked && self.config.adaptive_precision != AdaptivePrecision::Threshold {
             table.remove("quality_threshold");
         }
         if !self.storage_asked {

@@ -1,6 +1,7 @@
 //! Parses command lines and looks at the set of flags; runs nothing.
 
 use clap::{CommandFactory, Parser};
+use lsb_stream::AdaptivePrecision;
 use std::collections::BTreeSet;
 
 #[test]
@@ -86,7 +87,9 @@ fn request(args: &[&str]) -> crate::verb::recipe::Request {
 #[test]
 fn switches_take_a_value_and_stand_alone() {
     assert!(!request(&["--prefetch-enabled=false"]).config.prefetch_enabled);
-    assert!(request(&["--adaptive-precision"]).config.adaptive_precision);
+    let adaptive = |flag: &str| request(&[flag]).config.adaptive_precision;
+    assert_eq!(adaptive("--adaptive-precision"), AdaptivePrecision::Threshold);
+    assert_eq!(adaptive("--adaptive-precision=measured"), AdaptivePrecision::Measured);
     assert!(request(&["--recipe", "/dev/null"]).config == lsb_stream::CompressConfig::default());
     let parse = |flag: &str| crate::Cli::try_parse_from(["lsb", "compress", "m", flag]);
     assert!(parse("--prefetch-enabled=perhaps").is_err());

@@ -1,12 +1,13 @@
 //! Gathers the inputs of the maps of a block.
 
-use super::moments::{InputMoments, Kept, Spilled, add_products};
+use super::moments::{Drift, DriftKept, InputMoments, Kept, Spilled, add_products, add_products_of};
+use super::original::Originals;
 use super::stages::Stage;
 use crate::sensitivity::not_finite;
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, Result};
-use candle_core::{Tensor, TensorId};
+use candle_core::{Device, Tensor, TensorId};
 use lsb_stream::{ActivationStore, Budget};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,13 +22,15 @@ pub(super) struct Place {
     pub(super) factor_bytes: u64,
     /// Tokens of each chunk.
     pub(super) chunks: Vec<usize>,
+    /// What the original's maps are fed with, where drift is made up for, and the share of it that is.
+    pub(super) originals: Option<(Originals, f32)>,
 }
 
 /// Inputs of a block, of `n` in all, whose moments and factor fit into `bytes`: a block's moments are 4 bytes per entry and
-/// the matrix that is factored 8, beside the factors of all blocks, 4.
-pub(super) fn block_limit(n: usize, bytes: u64) -> usize {
-    let (n, bytes) = (n as f64, bytes as f64);
-    let limit = ((16.0 * n * n + 48.0 * bytes).sqrt() - 4.0 * n) / 24.0;
+/// the matrix that is factored 8, beside the factors of all blocks, 4, and what makes up for `drift`, 2.
+pub(super) fn block_limit(n: usize, bytes: u64, drift: bool) -> usize {
+    let (n, bytes, kept) = (n as f64, bytes as f64, if drift { 6.0 } else { 4.0 });
+    let limit = ((kept * kept * n * n + 48.0 * bytes).sqrt() - kept * n) / 24.0;
     limit.max(32.0) as usize
 }
 
@@ -55,6 +58,10 @@ struct Group {
     tokens: usize,
     squares: Vec<f64>,
     kept: Kept,
+    /// How far the original's inputs are from these.
+    drift: Option<Drift>,
+    /// Chunks that were seen.
+    chunks: usize,
     /// Inputs of an expert that do not fill a slot yet.
     waiting: Vec<f32>,
 }
@@ -100,7 +107,9 @@ impl<'a> Gather<'a> {
         let all: u64 = stages.iter().flat_map(Stage::every_map).map(bytes).sum();
         let widest = stages.iter().flat_map(Stage::every_map).map(bytes).max().unwrap_or(0);
         let free = place.budget.limit() - place.budget.used();
-        let in_memory = all + 2 * widest < free / 2;
+        // Sums of drift are as large as moments.
+        let sums = if place.originals.is_some() { 2 } else { 1 };
+        let in_memory = sums * all + 2 * widest < free / 2;
         let mut wanted = HashMap::new();
         for (i, stage) in stages.iter().enumerate() {
             wanted.extend(stage.every_map().map(|m| (m.tensor.clone(), i)));
@@ -123,8 +132,8 @@ impl<'a> Gather<'a> {
             if let (Kept::Inputs(kept), Some(shared)) = (&mut g.kept, &mut self.shared[g.stage]) {
                 put(&mut g.waiting, g.inputs, kept, shared)?;
             }
-            let limit = block_limit(g.inputs, self.place.factor_bytes);
-            groups.push(Arc::new(InputMoments::new(g.tokens, &g.squares, g.kept, limit)));
+            let limit = block_limit(g.inputs, self.place.factor_bytes, g.drift.is_some());
+            groups.push(Arc::new(InputMoments::new(g.tokens, &g.squares, g.kept, g.drift, limit)));
         }
         Ok(self.of.into_iter().map(|(tensor, g)| (tensor, Arc::clone(&groups[g]))).collect())
     }
@@ -149,6 +158,20 @@ impl<'a> Gather<'a> {
             let store = ActivationStore::new(&Budget::new(0), slots, self.place.spill.as_deref())?;
             Kept::Inputs(Spilled { store: Arc::new(store), slots: Vec::new() })
         };
+        let originals = self.place.originals.as_ref().filter(|_| self.shared[stage].is_none());
+        let drift = match originals.and_then(|(o, share)| Some((o.of(&map.tensor)?, *share))) {
+            None => None,
+            Some((inputs, share)) => {
+                let inputs = Arc::clone(inputs);
+                let kept = if self.in_memory {
+                    let memory = self.place.budget.reserve(4 * (n * n) as u64, "drift of inputs")?;
+                    DriftKept::Sums { sums: vec![0.0; n * n], inputs, _memory: memory }
+                } else {
+                    DriftKept::Inputs(inputs)
+                };
+                Some(Drift { share, kept })
+            }
+        };
         let group = Group {
             leader: map.tensor.clone(),
             stage,
@@ -156,6 +179,8 @@ impl<'a> Gather<'a> {
             tokens: 0,
             squares: vec![0.0; n],
             kept,
+            drift,
+            chunks: 0,
             waiting: Vec::new(),
         };
         self.groups.push(group);
@@ -206,6 +231,14 @@ impl Gather<'_> {
         }
         let tokens = values.len() / n;
         group.tokens += tokens;
+        if let Some(DriftKept::Sums { sums, inputs, .. }) = group.drift.as_mut().map(|d| &mut d.kept) {
+            let mut original = Vec::new();
+            inputs.get(group.chunks, &mut original)?;
+            original.iter_mut().zip(&values).for_each(|(o, x)| *o -= x);
+            let apart = Tensor::from_vec(original, (tokens, n), &Device::Cpu).map_err(failed())?;
+            add_products_of(&apart, x, sums)?;
+        }
+        group.chunks += 1;
         match (&mut group.kept, &mut self.shared[stage]) {
             (Kept::Sums { sums, .. }, _) => add_products(x, sums)?,
             (Kept::Inputs(kept), None) => {

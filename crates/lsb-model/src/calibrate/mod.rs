@@ -2,6 +2,7 @@
 
 mod gather;
 mod moments;
+mod original;
 mod pass;
 mod saved;
 mod stages;

@@ -14,7 +14,24 @@ pub(super) struct InputMoments {
     tokens: usize,
     diagonal: Vec<f32>,
     kept: Kept,
+    drift: Option<Drift>,
     block_limit: usize,
+}
+
+/// How far the original's inputs are from those that were seen.
+#[derive(Debug)]
+pub(super) struct Drift {
+    /// The share of it that weights make up for.
+    pub(super) share: f32,
+    pub(super) kept: DriftKept,
+}
+
+#[derive(Debug)]
+pub(super) enum DriftKept {
+    /// Sums of products of differences and inputs that were seen, and the original's inputs.
+    Sums { sums: Vec<f32>, inputs: Arc<ActivationStore>, _memory: Reservation },
+    /// The original's inputs, in slots with the numbers of those that were seen.
+    Inputs(Arc<ActivationStore>),
 }
 
 #[derive(Debug)]
@@ -27,10 +44,16 @@ pub(super) enum Kept {
 
 impl InputMoments {
     /// Of `tokens` inputs, of which `squares` are the sums of squares.
-    pub(super) fn new(tokens: usize, squares: &[f64], kept: Kept, block_limit: usize) -> Self {
+    pub(super) fn new(
+        tokens: usize,
+        squares: &[f64],
+        kept: Kept,
+        drift: Option<Drift>,
+        block_limit: usize,
+    ) -> Self {
         let count = tokens.max(1) as f64;
         let diagonal = squares.iter().map(|s| (s / count) as f32).collect();
-        InputMoments { n: squares.len(), tokens, diagonal, kept, block_limit }
+        InputMoments { n: squares.len(), tokens, diagonal, kept, drift, block_limit }
     }
 
     /// Inputs that were seen.
@@ -74,6 +97,25 @@ impl Moments for InputMoments {
         Ok(out)
     }
 
+    fn drift(&self, columns: &[usize]) -> lsb_quant::Result<Option<Vec<f32>>> {
+        let Some(drift) = &self.drift else { return Ok(None) };
+        let mut out = match (&drift.kept, &self.kept) {
+            (DriftKept::Sums { sums, .. }, _) => {
+                let row = |&i: &usize| columns.iter().map(move |&j| sums[i * self.n + j]);
+                columns.iter().flat_map(row).collect()
+            }
+            (DriftKept::Inputs(originals), Kept::Inputs(inputs)) => {
+                self.drift_over(originals, inputs, columns).map_err(failed)?
+            }
+            (DriftKept::Inputs(_), Kept::Sums { .. }) => return Ok(None),
+        };
+        // As many tokens as inputs would let weights make up for whatever these tokens happened to drift by.
+        let known = self.tokens as f32 / (self.tokens + columns.len()).max(1) as f32;
+        let scale = drift.share * known / self.tokens.max(1) as f32;
+        out.iter_mut().for_each(|x| *x *= scale);
+        Ok(Some(out))
+    }
+
     fn block_limit(&self) -> usize {
         self.block_limit
     }
@@ -92,6 +134,33 @@ impl InputMoments {
             let x = Tensor::from_vec(wanted, (rows.len() / self.n, columns.len()), &Device::Cpu);
             add_products(&x.map_err(Error::compute("inputs"))?, &mut sums)
         })?;
+        Ok(sums)
+    }
+
+    /// Sums of products of what the originals are apart from inputs `columns`, with these.
+    fn drift_over(
+        &self,
+        originals: &ActivationStore,
+        inputs: &Spilled,
+        columns: &[usize],
+    ) -> Result<Vec<f32>> {
+        let mut sums = vec![0.0; columns.len() * columns.len()];
+        let (mut seen, mut original) = (Vec::new(), Vec::new());
+        for &(slot, count) in &inputs.slots {
+            inputs.store.get(slot, &mut seen)?;
+            originals.get(slot, &mut original)?;
+            let chosen = |values: &[f32]| -> Vec<f32> {
+                values.chunks(self.n).take(count).flat_map(|x| columns.iter().map(|&c| x[c])).collect()
+            };
+            let x = chosen(&seen);
+            let mut apart = chosen(&original);
+            apart.iter_mut().zip(&x).for_each(|(o, x)| *o -= x);
+            let tensor = |values: Vec<f32>| {
+                Tensor::from_vec(values, (count, columns.len()), &Device::Cpu)
+                    .map_err(Error::compute("inputs"))
+            };
+            add_products_of(&tensor(apart)?, &tensor(x)?, &mut sums)?;
+        }
         Ok(sums)
     }
 
@@ -149,7 +218,7 @@ pub(super) fn add_products(x: &Tensor, sums: &mut [f32]) -> Result<()> {
 }
 
 /// Adds `a^T b` of `a`, [tokens, m], and `b`, [tokens, n], to `sums`, [m, n].
-fn add_products_of(a: &Tensor, b: &Tensor, sums: &mut [f32]) -> Result<()> {
+pub(super) fn add_products_of(a: &Tensor, b: &Tensor, sums: &mut [f32]) -> Result<()> {
     let _phase = tracing::debug_span!("moments").entered();
     let products = a
         .t()

@@ -1,6 +1,7 @@
 //! The passes of a calibration: the original's once, then one that follows the compression block by block.
 
 use super::gather::{Gather, Place};
+use super::original::{Original, Originals};
 use super::stages::{Stage, stages};
 use super::starved::{self, Known, Starved};
 use super::text::stream_error;
@@ -25,6 +26,8 @@ pub(super) struct PassCalibrator {
     windows: Vec<Vec<u32>>,
     /// Seed of gradients; `None` where all outputs count the same.
     seed: Option<u64>,
+    /// Share of the drift of inputs that weights make up for.
+    drift: f32,
     interrupt: Arc<AtomicBool>,
     /// What outputs bear, once it was estimated.
     weighting: Option<Weighting>,
@@ -44,6 +47,8 @@ pub(super) struct PassCalibrator {
 struct Follower {
     model: Arc<ModelRunner>,
     batch: Batch<'static>,
+    /// The original beside it, where drift is made up for.
+    original: Option<Original>,
     /// Moments of the stage that is compressed, by tensor.
     gathered: Known,
     /// The block and the stage in it of each tensor.
@@ -56,6 +61,10 @@ const PASS_SHARE: u64 = 58;
 fn pass_bytes(budget: &Budget) -> u64 {
     budget.limit() / 100 * PASS_SHARE
 }
+
+/// Of the bytes of the pass that follows the compression, those for weights of the original that runs beside it: one over
+/// this.
+const BESIDE: u64 = 8;
 
 /// Of the bytes of a pass, those for activations: weights are used a band at a time.
 fn activation_bytes(pass: u64) -> u64 {
@@ -89,17 +98,22 @@ impl PassCalibrator {
         windows: Vec<Vec<u32>>,
         what: &str,
         seed: Option<u64>,
+        drift: f32,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Self> {
         let spec = ModelSpec::new(&config, &*source)?;
         let windows = cut_to_fit(windows, &spec, activation_bytes(pass_bytes(budget)));
         let tokens: usize = windows.iter().map(Vec::len).sum();
         let longest = windows.iter().map(Vec::len).max().unwrap_or(0);
-        let notes = vec![format!(
+        let mut notes = vec![format!(
             "Calibrated on {tokens} tokens of {what}, in {} sequences of up to {longest}, {}.",
             windows.len(),
             seed.map_or("all outputs of a map counting the same".to_owned(), |seed| format!("seed {seed}"))
         )];
+        if drift > 0.0 {
+            let percent = (100.0 * drift).round();
+            notes.push(format!("Weights make up for {percent} % of the drift of their inputs."));
+        }
         Ok(PassCalibrator {
             config,
             spec,
@@ -107,6 +121,7 @@ impl PassCalibrator {
             budget: budget.clone(),
             windows,
             seed,
+            drift,
             interrupt,
             weighting: None,
             notes,
@@ -141,6 +156,22 @@ impl PassCalibrator {
         Ok(Arc::new(ModelRunner::new(Arc::clone(&self.source), self.config.clone(), &budget, &options)?))
     }
 
+    /// The model that follows the compression, and the original beside it where drift is made up for.
+    fn runners(&self) -> Result<(Arc<ModelRunner>, Option<Arc<ModelRunner>>)> {
+        if self.drift == 0.0 {
+            return Ok((self.runner()?, None));
+        }
+        let pass = pass_bytes(&self.budget);
+        let open = |bytes: u64, activations: u64| -> Result<Arc<ModelRunner>> {
+            let options =
+                RunOptions { prefetch: false, activation_bytes: Some(activations), ..RunOptions::default() };
+            let (source, config) = (Arc::clone(&self.source), self.config.clone());
+            Ok(Arc::new(ModelRunner::new(source, config, &Budget::new(bytes), &options)?))
+        };
+        let beside = pass / BESIDE;
+        Ok((open(pass - beside, activation_bytes(pass))?, Some(open(beside, 0)?)))
+    }
+
     fn place(&self, batch: &Batch<'_>) -> Place {
         let bytes = self.budget.limit() / 100 * (100 - PASS_SHARE);
         Place {
@@ -148,6 +179,7 @@ impl PassCalibrator {
             spill: None,
             factor_bytes: bytes,
             chunks: batch.chunks().iter().map(|c| c.len()).collect(),
+            originals: None,
         }
     }
 
@@ -168,7 +200,7 @@ impl PassCalibrator {
         for block in 0..model.spec().blocks.len() {
             self.check_interrupt()?;
             let stages = stages(&model.spec().blocks[block]);
-            let gathered = self.gather(&model, &mut batch, block, &stages)?;
+            let gathered = self.gather(&model, &mut batch, block, &stages, None)?;
             for map in stages.iter().flat_map(Stage::every_map) {
                 if let Some(inputs) = gathered.get(&map.tensor) {
                     visit(&map.tensor, &self.known(&map.tensor, inputs)?)?;
@@ -179,7 +211,7 @@ impl PassCalibrator {
         let embedding = &model.spec().embedding.tokens;
         let head = model.spec().head.as_ref().map(|h| &h.map);
         if let Some(head) = head {
-            let moments = self.gather_head(head, &mut batch)?;
+            let moments = self.gather_head(head, &mut batch, None)?;
             self.head = Some(moments.clone());
             visit(&head.tensor, &self.known(&head.tensor, &moments)?)?;
         }
@@ -198,8 +230,10 @@ impl PassCalibrator {
         batch: &mut Batch<'_>,
         block: usize,
         stages: &[Stage<'_>],
+        originals: Option<Originals>,
     ) -> Result<Known> {
-        let place = self.place(batch);
+        let mut place = self.place(batch);
+        place.originals = originals.map(|o| (o, self.drift));
         let mut gather = Gather::new(&place, stages);
         batch.peek(&mut gather)?;
         let mut seen = gather.finish()?;
@@ -212,8 +246,14 @@ impl PassCalibrator {
         Ok(known)
     }
 
-    fn gather_head(&self, map: &MapSpec, batch: &mut Batch<'_>) -> Result<Arc<dyn Moments>> {
-        let place = self.place(batch);
+    fn gather_head(
+        &self,
+        map: &MapSpec,
+        batch: &mut Batch<'_>,
+        originals: Option<Originals>,
+    ) -> Result<Arc<dyn Moments>> {
+        let mut place = self.place(batch);
+        place.originals = originals.map(|o| (o, self.drift));
         let mut gather = Gather::new(&place, &[Stage::alone(vec![map])]);
         for i in 0..batch.chunks().len() {
             let x = batch.output(i)?;
@@ -269,18 +309,20 @@ impl PassCalibrator {
             return Ok(self.head.clone().filter(|_| tied));
         }
         if self.follower.is_none() {
-            let model = self.runner()?;
+            let (model, original) = self.runners()?;
             for (name, weights) in self.waiting.drain(..) {
                 model.replace(&name, weights);
             }
-            let batch = model.shared_batch(&self.windows)?;
+            let mut batch = model.shared_batch(&self.windows)?;
+            let beside = |original| Original::new(&mut batch, original, &self.windows);
+            let original = original.map(beside).transpose()?;
             let mut stage_of = HashMap::new();
             for (i, block) in model.spec().blocks.iter().enumerate() {
                 for (k, stage) in stages(block).iter().enumerate() {
                     stage_of.extend(stage.every_map().map(|m| (m.tensor.clone(), (i, k))));
                 }
             }
-            self.follower = Some(Follower { model, batch, gathered: Known::new(), stage_of });
+            self.follower = Some(Follower { model, batch, original, gathered: Known::new(), stage_of });
         }
         let Some(mut follower) = self.follower.take() else { return Ok(None) };
         let found = self.follow(&mut follower, tensor);
@@ -303,12 +345,14 @@ impl PassCalibrator {
             f.batch.step(&mut NoTap)?;
         }
         if let Some(head) = head {
-            return self.gather_head(&head.map, &mut f.batch).map(Some);
+            let beside = f.original.as_mut().map(|o| o.head(&mut f.batch, &head.map)).transpose()?;
+            return self.gather_head(&head.map, &mut f.batch, beside).map(Some);
         }
         if !f.gathered.contains_key(tensor) {
             f.gathered.clear();
             let stages = stages(&spec.blocks[block]);
-            f.gathered = self.gather(&model, &mut f.batch, block, &stages[stage..=stage])?;
+            let beside = f.original.as_mut().map(|o| o.inputs(&mut f.batch, block, &stages)).transpose()?;
+            f.gathered = self.gather(&model, &mut f.batch, block, &stages[stage..=stage], beside)?;
         }
         Ok(f.gathered.get(tensor).cloned())
     }

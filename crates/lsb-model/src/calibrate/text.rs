@@ -26,6 +26,7 @@ pub struct TextCalibration {
     seqlen: usize,
     seed: u64,
     weights: OutputWeights,
+    drift: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +63,8 @@ impl TextCalibration {
             return Err(lsb_format::Error::argument(message).into());
         }
         let (tokens, seqlen, seed) = (config.calib_tokens, config.seqlen, config.seed);
-        Ok(Some(TextCalibration { text, tokens, seqlen, seed, weights: config.output_weights }))
+        let (weights, drift) = (config.output_weights, config.drift);
+        Ok(Some(TextCalibration { text, tokens, seqlen, seed, weights, drift }))
     }
 
     /// Takes the last quarter of the text away, for whoever has to judge what was calibrated on the rest.
@@ -114,7 +116,7 @@ impl TextCalibration {
             Text::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let seed = (self.weights == OutputWeights::Gradients).then_some(self.seed);
-        PassCalibrator::new(config, source, budget, windows, &what, seed, interrupt)
+        PassCalibrator::new(config, source, budget, windows, &what, seed, self.drift as f32, interrupt)
     }
 
     /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `context`.
@@ -162,8 +164,14 @@ fn open(model: &Model) -> Result<(ModelConfig, Arc<dyn WeightSource>, PathBuf)> 
 impl CalibrationSource for TextCalibration {
     fn identity(&self) -> String {
         let hash = self.text_hash();
-        let text =
-            format!("text {}, {} tokens in {}, seed {}", &hash[..16], self.tokens, self.seqlen, self.seed);
+        let text = format!(
+            "text {}, {} tokens in {}, seed {}, drift {}",
+            &hash[..16],
+            self.tokens,
+            self.seqlen,
+            self.seed,
+            self.drift
+        );
         match self.weights {
             OutputWeights::Gradients => text,
             OutputWeights::Equal => text + ", all outputs the same",

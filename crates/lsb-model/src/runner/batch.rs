@@ -61,6 +61,48 @@ pub(super) struct Chunk {
     pub(super) part: bool,
 }
 
+/// The residual stream of another model with the same windows and chunks, to change places with that of a batch.
+#[derive(Debug)]
+pub(crate) struct Sibling {
+    model: Handle<'static>,
+    stream: ActivationStore,
+    next: usize,
+}
+
+impl Batch<'static> {
+    /// The stream of `model`, which has the shapes of this batch's and reads the same `windows`, before its first block. It
+    /// takes the memory for intermediate values from this batch, and lies in a file where the budget of `model` for
+    /// activations has no room.
+    ///
+    /// # Errors
+    /// If weights cannot be read or activations cannot be kept.
+    pub(crate) fn sibling(&self, model: Arc<ModelRunner>, windows: &[Vec<u32>]) -> Result<Sibling> {
+        let model = Handle::Shared(model);
+        let stream = embedded(&model, windows, &self.chunks)?;
+        Ok(Sibling { model, stream, next: 0 })
+    }
+
+    /// Changes places.
+    pub(crate) fn exchange(&mut self, other: &mut Sibling) {
+        std::mem::swap(&mut self.model, &mut other.model);
+        std::mem::swap(&mut self.stream, &mut other.stream);
+        std::mem::swap(&mut self.next, &mut other.next);
+    }
+}
+
+/// The residual stream of chunks of `windows` before the first block.
+fn embedded(model: &ModelRunner, windows: &[Vec<u32>], chunks: &[Chunk]) -> Result<ActivationStore> {
+    let slots = chunks.iter().map(|c| c.tokens.len() * model.spec.hidden).collect();
+    let stream = ActivationStore::new(&model.activations, slots, model.options.spill.as_deref())?;
+    let ids: Vec<u32> = windows.concat();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let positions: Vec<usize> = chunk.segments.iter().flat_map(|s| s.first..s.first + s.tokens).collect();
+        let x = model.embed(&ids[chunk.tokens.clone()], &positions)?;
+        stream.put(i, &flat(&x)?)?;
+    }
+    Ok(stream)
+}
+
 impl<'m> Batch<'m> {
     pub(super) fn new(
         model: Handle<'m>,
@@ -84,20 +126,12 @@ impl<'m> Batch<'m> {
         let memory = model.reserve(workspace(&model.spec, largest, longest, false) + kept, "activations")?;
         let cache =
             attention.map(|a| KvCache::new(CacheType::F32, a.kv_heads, a.head_dim, longest)).transpose()?;
-        let slots = chunks.iter().map(|c| c.tokens.len() * model.spec.hidden).collect();
-        let stream = ActivationStore::new(&model.activations, slots, model.options.spill.as_deref())?;
+        let stream = embedded(&model, windows, &chunks)?;
         let mut starts = Vec::with_capacity(windows.len());
         let mut at = 0;
         for window in windows {
             starts.push(at..at + window.len());
             at += window.len();
-        }
-        let ids: Vec<u32> = windows.concat();
-        for (i, chunk) in chunks.iter().enumerate() {
-            let positions: Vec<usize> =
-                chunk.segments.iter().flat_map(|s| s.first..s.first + s.tokens).collect();
-            let x = model.embed(&ids[chunk.tokens.clone()], &positions)?;
-            stream.put(i, &flat(&x)?)?;
         }
         Ok(Batch {
             model,

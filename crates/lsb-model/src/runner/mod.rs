@@ -12,6 +12,7 @@ mod tests;
 pub use backward::{GradientTap, MapGradient, Objective, Piece, backward};
 pub use batch::Batch;
 use batch::Handle;
+pub(crate) use batch::Sibling;
 pub use head::{Head, HeadTile};
 pub use session::Session;
 
@@ -223,6 +224,11 @@ impl ModelRunner {
     /// A store for activations of such sizes, in numbers of values, that lives beside the batches of this model.
     pub(crate) fn store(&self, slots: Vec<usize>) -> Result<ActivationStore> {
         Ok(ActivationStore::new(&self.activations, slots, self.options.spill.as_deref())?)
+    }
+
+    /// Where activations go that do not fit the budget; `None` means the system's temporary directory.
+    pub(crate) fn spill(&self) -> Option<&Path> {
+        self.options.spill.as_deref()
     }
 
     /// The memory that all of it shares.

@@ -1,7 +1,9 @@
 //! The factor of all inputs of a map: in one piece, or in blocks where memory is short.
 
+use super::drift::Change;
 use super::{FactorReport, Moments, UpperFactor};
 use crate::Result;
+use half::bf16;
 use std::ops::Range;
 
 /// The order in which error feedback takes columns.
@@ -23,6 +25,8 @@ pub struct InputFactor {
     blocks: Vec<(usize, UpperFactor)>,
     /// Number of the block of each place.
     block_of: Vec<u32>,
+    /// How weights make up for drifted inputs, block by block; empty where they do not.
+    changes: Vec<Change>,
     report: FactorReport,
 }
 
@@ -31,14 +35,26 @@ impl InputFactor {
     pub fn identity(n: usize) -> Self {
         let blocks = (0..n).map(|i| (i, UpperFactor::identity(1))).collect();
         let report = FactorReport { damping: 0.0, dead: 0, blocks: n };
-        InputFactor { order: (0..n).collect(), blocks, block_of: (0..n as u32).collect(), report }
+        InputFactor {
+            order: (0..n).collect(),
+            blocks,
+            block_of: (0..n as u32).collect(),
+            changes: Vec::new(),
+            report,
+        }
     }
 
     /// One factor of inputs as they are stored.
     pub fn whole(factor: UpperFactor) -> Self {
         let n = factor.len();
         let report = FactorReport { damping: 0.0, dead: 0, blocks: 1 };
-        InputFactor { order: (0..n).collect(), blocks: vec![(0, factor)], block_of: vec![0; n], report }
+        InputFactor {
+            order: (0..n).collect(),
+            blocks: vec![(0, factor)],
+            block_of: vec![0; n],
+            changes: Vec::new(),
+            report,
+        }
     }
 
     /// Factors `moments` with columns in `order`, in blocks of equal size, as few as their memory allows. `damping` as
@@ -60,6 +76,7 @@ impl InputFactor {
             order: columns,
             blocks: Vec::with_capacity(count),
             block_of: Vec::with_capacity(n),
+            changes: Vec::new(),
             report: FactorReport { damping, dead: 0, blocks: count },
         };
         // A block of faint inputs is damped as the whole is.
@@ -74,6 +91,9 @@ impl InputFactor {
                 UpperFactor::with_mean(moments.block(columns)?, columns.len(), damping, mean)?;
             out.report.damping = out.report.damping.max(report.damping);
             out.report.dead += report.dead;
+            if let Some(drift) = moments.drift(columns)? {
+                out.changes.push(Change::new(&drift, &factor));
+            }
             out.block_of.resize(out.block_of.len() + columns.len(), i as u32);
             out.blocks.push((i * size, factor));
         }
@@ -116,6 +136,16 @@ impl InputFactor {
     pub fn row(&self, i: usize) -> &[f32] {
         let (first, factor) = &self.blocks[self.block_of[i] as usize];
         factor.row(i - first)
+    }
+
+    /// How much of the weights of each input of its block is added to those of the input at place `i`, so that drifted inputs
+    /// give the outputs of the original; `None` where weights stay what they are.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    pub(crate) fn change(&self, i: usize) -> Option<&[bf16]> {
+        let block = self.block_of[i] as usize;
+        Some(self.changes.get(block)?.column(i - self.blocks[block].0))
     }
 
     /// `w H w^T` with the damped moments `H` of which this is the factor: the mean square of the output of a row `w`, whose

@@ -1,6 +1,7 @@
 //! What is known of a linear map's inputs and outputs, in the form that error feedback needs.
 
 mod cholesky;
+mod drift;
 mod factor;
 mod inputs;
 mod moments;

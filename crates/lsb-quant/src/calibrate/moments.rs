@@ -22,6 +22,16 @@ pub trait Moments: Debug + Send + Sync {
     /// If they cannot be read or computed.
     fn upper(&self, rows: Range<usize>) -> Result<Vec<f32>>;
 
+    /// How far the original map's inputs `x` are from the inputs `x'` these moments are of, `mean((x - x') x'^T)` for the
+    /// inputs `columns`, row-major, as far as weights should make up for it; `None` where nothing is known of that.
+    ///
+    /// # Errors
+    /// If they cannot be read or computed.
+    fn drift(&self, columns: &[usize]) -> Result<Option<Vec<f32>>> {
+        let _ = columns;
+        Ok(None)
+    }
+
     /// Inputs whose moments and factor fit into memory together; more are taken in blocks that know nothing of each other.
     fn block_limit(&self) -> usize {
         usize::MAX
@@ -34,6 +44,7 @@ pub struct DenseMoments {
     n: usize,
     values: Vec<f32>,
     diagonal: Vec<f32>,
+    drift: Option<Vec<f32>>,
     block_limit: usize,
 }
 
@@ -45,13 +56,24 @@ impl DenseMoments {
     pub fn new(values: Vec<f32>, n: usize) -> Self {
         assert_eq!(values.len(), n * n, "a square matrix");
         let diagonal = values.iter().step_by(n + 1).copied().collect();
-        DenseMoments { n, values, diagonal, block_limit: usize::MAX }
+        DenseMoments { n, values, diagonal, drift: None, block_limit: usize::MAX }
     }
 
     /// With blocks of at most `limit` inputs.
     #[must_use]
     pub fn with_block_limit(mut self, limit: usize) -> Self {
         self.block_limit = limit.max(1);
+        self
+    }
+
+    /// With the drift of the inputs, `n` x `n`, row-major.
+    ///
+    /// # Panics
+    /// If there are not `n * n` values.
+    #[must_use]
+    pub fn with_drift(mut self, drift: Vec<f32>) -> Self {
+        assert_eq!(drift.len(), self.n * self.n, "a square matrix");
+        self.drift = Some(drift);
         self
     }
 }
@@ -68,6 +90,12 @@ impl Moments for DenseMoments {
 
     fn upper(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         Ok(rows.flat_map(|i| &self.values[i * self.n + i..(i + 1) * self.n]).copied().collect())
+    }
+
+    fn drift(&self, columns: &[usize]) -> Result<Option<Vec<f32>>> {
+        let Some(drift) = &self.drift else { return Ok(None) };
+        let row = |&i: &usize| columns.iter().map(move |&j| drift[i * self.n + j]);
+        Ok(Some(columns.iter().flat_map(row).collect()))
     }
 
     fn block_limit(&self) -> usize {

@@ -15,7 +15,9 @@ use crate::process::peak_rss_bytes;
 use crate::report::{CompressReport, TensorReport};
 use crate::store::{RealStore, Store};
 use crate::weights::written;
-use crate::{Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Observer, Result};
+use crate::{
+    AdaptivePrecision, Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Observer, Result,
+};
 use calibrated::{Calibrated, Selected};
 pub(crate) use card::{DOCUMENTS, Document};
 use engine::{Encoded, Engine};
@@ -390,7 +392,7 @@ impl LoopCompressor {
 
     /// The next finer configuration, if the tensor's error asks for one, with that error in percent.
     fn finer(&self, quantizer: &dyn Quantizer, encoded: &Encoded) -> Option<(Arc<dyn Quantizer>, f64)> {
-        if !self.config.adaptive_precision || encoded.exact {
+        if self.config.adaptive_precision != AdaptivePrecision::Threshold || encoded.exact {
             return None;
         }
         let d = encoded.distortion?;

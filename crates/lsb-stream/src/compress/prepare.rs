@@ -11,7 +11,7 @@ use crate::plan::{Plan, PlannedTensor};
 use crate::report::TensorReport;
 use crate::source::{Model, OpenOptions, find_duplicates};
 use crate::store::{OpenMode, Store};
-use crate::{Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Result};
+use crate::{AdaptivePrecision, Budget, CalibrationSource, CompressConfig, Error, ModelCheck, Result};
 use lsb_format::package::{Digest, FileRole, Fingerprint, Manifest, Source, SourceFile};
 use lsb_quant::{Quantizer, Registry, Wanted};
 use std::collections::HashMap;
@@ -99,7 +99,8 @@ pub(super) fn prepare(
     let output = config.output.clone().unwrap_or_else(|| PathBuf::from(format!("{short}-lsb")));
     refuse_overlap(&model, path, &output)?;
 
-    let explicit = config.calib.as_deref().is_some_and(|c| c != "none");
+    let measured = config.adaptive_precision == AdaptivePrecision::Measured;
+    let explicit = measured || config.calib.as_deref().is_some_and(|c| c != "none");
     let wanted = config.calib.as_deref() != Some("none");
     let mut uncalibrated = None;
     let (mut source, mut calibrated) = (calibration.filter(|_| wanted).cloned(), Vec::new());
@@ -132,6 +133,11 @@ pub(super) fn prepare(
     let mut jobs = arrange(source.as_ref().map(|_| &*calibrated))?;
     let least = if explicit { Wanted::Useful } else { Wanted::Yes };
     if !jobs.iter().any(|j| j.assignment.quantizer.needs().calibration >= least) {
+        if measured {
+            let what =
+                "adaptive_precision = \"measured\" needs a codec that can be calibrated, such as trellis";
+            return Err(Error::Config(what.into()));
+        }
         // What nobody uses decides nothing, the order of work neither.
         source = None;
         jobs = arrange(None)?;
@@ -370,8 +376,11 @@ fn fingerprint(
     }
     put("plan", plan.finalize().to_hex()[..16].to_owned());
     put("quality_monitoring", config.quality_monitoring.to_string());
-    let adaptive =
-        if config.adaptive_precision { config.quality_threshold.to_string() } else { "off".into() };
+    let adaptive = match config.adaptive_precision {
+        AdaptivePrecision::Off => "off".into(),
+        AdaptivePrecision::Threshold => config.quality_threshold.to_string(),
+        AdaptivePrecision::Measured => "measured".into(),
+    };
     put("adaptive_precision", adaptive);
     put("allow_nonfinite", config.allow_nonfinite.to_string());
     put("shard_bytes", config.shard_bytes.to_string());

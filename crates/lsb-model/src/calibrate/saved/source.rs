@@ -127,7 +127,7 @@ impl SavedCalibrator {
             return Err(Error::Interrupted);
         }
         let record = &self.file.record.maps[map];
-        let limit = block_limit(self.file.width(record.input), self.factor_bytes);
+        let limit = block_limit(self.file.width(record.input), self.factor_bytes, false);
         let inputs = Arc::new(SavedMoments::new(Arc::clone(&self.file), record.input, limit)?);
         Ok(match self.weights {
             OutputWeights::Equal => Calibration { inputs, outputs: None, relative: false },

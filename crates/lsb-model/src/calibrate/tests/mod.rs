@@ -190,7 +190,13 @@ fn what_was_calibrated_on_decides_whether_work_is_taken_up() {
 }
 
 fn place(budget: u64) -> Place {
-    Place { budget: Budget::new(budget), spill: None, factor_bytes: 1 << 20, chunks: vec![40, 24] }
+    Place {
+        budget: Budget::new(budget),
+        spill: None,
+        factor_bytes: 1 << 20,
+        chunks: vec![40, 24],
+        originals: None,
+    }
 }
 
 fn map(tensor: &str, inputs: usize) -> MapSpec {

@@ -12,7 +12,8 @@ pub(crate) fn stride(rows: usize) -> usize {
     rows.next_multiple_of(STRIP)
 }
 
-/// The columns of a row-major matrix in the order `factor` takes them, each padded with zeros to a stride.
+/// The columns of a row-major matrix in the order `factor` takes them, each padded with zeros to a stride, and changed by
+/// what makes up for drifted inputs.
 pub(crate) fn columns(factor: &InputFactor, weights: &[f32]) -> Vec<f32> {
     let cols = factor.len();
     let stride = stride(weights.len() / cols.max(1));
@@ -22,7 +23,25 @@ pub(crate) fn columns(factor: &InputFactor, weights: &[f32]) -> Vec<f32> {
             *x = row[c];
         }
     }
+    change(factor, &mut out, stride);
     out
+}
+
+/// Adds to each column what others of its block contribute to it, in their original form.
+fn change(factor: &InputFactor, columns: &mut [f32], stride: usize) {
+    for block in factor.blocks() {
+        if factor.change(block.start).is_none() {
+            return;
+        }
+        let part = &mut columns[block.start * stride..block.end * stride];
+        let original = part.to_vec();
+        for (place, column) in block.zip(part.chunks_mut(stride)) {
+            let Some(shares) = factor.change(place) else { continue };
+            for (shares, others) in shares.chunks(BLOCK).zip(original.chunks(BLOCK * stride)) {
+                update(column, others, stride, |k| -shares[k].to_f32());
+            }
+        }
+    }
 }
 
 /// Visits the columns in order: `code(place, column)` sees a column from which the errors of earlier ones are taken off,
