@@ -62,6 +62,11 @@ impl InputMoments {
     }
 }
 
+/// Drift is known half from so many tokens for each input; from fewer, weights would make up for whatever these tokens
+/// happened to drift by. (At 2.3 bits per weight on a small model, 8 tokens for each input were best used by a quarter,
+/// 128 by all.)
+const TOKENS_PER_INPUT: f32 = 16.0;
+
 impl Moments for InputMoments {
     fn diagonal(&self) -> &[f32] {
         &self.diagonal
@@ -109,8 +114,8 @@ impl Moments for InputMoments {
             }
             (DriftKept::Inputs(_), Kept::Sums { .. }) => return Ok(None),
         };
-        // As many tokens as inputs would let weights make up for whatever these tokens happened to drift by.
-        let known = self.tokens as f32 / (self.tokens + columns.len()).max(1) as f32;
+        let (tokens, n) = (self.tokens as f32, columns.len() as f32);
+        let known = tokens / (tokens + TOKENS_PER_INPUT * n).max(1.0);
         let scale = drift.share * known / self.tokens.max(1) as f32;
         out.iter_mut().for_each(|x| *x *= scale);
         Ok(Some(out))
