@@ -22,6 +22,11 @@ impl Originals {
     pub(super) fn of(&self, tensor: &str) -> Option<&Arc<ActivationStore>> {
         self.stores.get(tensor)
     }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(tensor: &str, store: ActivationStore) -> Self {
+        Originals { stores: HashMap::from([(tensor.to_owned(), Arc::new(store))]) }
+    }
 }
 
 /// The original on its way through its blocks.

@@ -68,7 +68,7 @@ const BESIDE: u64 = 8;
 
 /// Of the bytes of a pass, those for activations: weights are used a band at a time.
 fn activation_bytes(pass: u64) -> u64 {
-    pass / 4 * 3
+    pass / 3 * 2
 }
 
 /// The windows, cut to a length whose keys and values leave half of `bytes` for what is computed with them. What is cut off
@@ -149,11 +149,16 @@ impl PassCalibrator {
     }
 
     fn runner(&self) -> Result<Arc<ModelRunner>> {
+        self.runner_in(pass_bytes(&self.budget))
+    }
+
+    /// A runner with `bytes`, and activations for the whole of a pass.
+    fn runner_in(&self, bytes: u64) -> Result<Arc<ModelRunner>> {
         // Weights change while the pass goes on: nothing is read ahead.
-        let budget = Budget::new(pass_bytes(&self.budget));
-        let activation_bytes = Some(activation_bytes(budget.limit()));
+        let activation_bytes = Some(activation_bytes(pass_bytes(&self.budget)));
         let options = RunOptions { prefetch: false, activation_bytes, ..RunOptions::default() };
-        Ok(Arc::new(ModelRunner::new(Arc::clone(&self.source), self.config.clone(), &budget, &options)?))
+        let (source, config) = (Arc::clone(&self.source), self.config.clone());
+        Ok(Arc::new(ModelRunner::new(source, config, &Budget::new(bytes), &options)?))
     }
 
     /// The model that follows the compression, and the original beside it where drift is made up for.
@@ -162,14 +167,9 @@ impl PassCalibrator {
             return Ok((self.runner()?, None));
         }
         let pass = pass_bytes(&self.budget);
-        let open = |bytes: u64, activations: u64| -> Result<Arc<ModelRunner>> {
-            let options =
-                RunOptions { prefetch: false, activation_bytes: Some(activations), ..RunOptions::default() };
-            let (source, config) = (Arc::clone(&self.source), self.config.clone());
-            Ok(Arc::new(ModelRunner::new(source, config, &Budget::new(bytes), &options)?))
-        };
-        let beside = pass / BESIDE;
-        Ok((open(pass - beside, activation_bytes(pass))?, Some(open(beside, 0)?)))
+        let model = self.runner_in(pass - pass / BESIDE)?;
+        let original = model.beside(&Budget::new(pass / BESIDE))?;
+        Ok((model, Some(Arc::new(original))))
     }
 
     fn place(&self, batch: &Batch<'_>) -> Place {

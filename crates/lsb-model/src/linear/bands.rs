@@ -3,16 +3,21 @@
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use lsb_stream::{Scratch, TensorWeights};
+use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Weights per band where the rows of a matrix allow it: 2 MiB of f32, which stays in the second-level cache
 /// while it is multiplied, and is enough rows for the matrix product to run at speed.
 pub(crate) const BAND_WEIGHTS: usize = 1 << 19;
 
-/// Buffers for bands, one for each thread that needs one at the same time.
-#[derive(Debug, Default)]
-pub(crate) struct Bands(Mutex<Vec<Band>>);
+/// Buffers for bands, each for one lane of work.
+#[derive(Debug)]
+pub(crate) struct Bands {
+    free: Mutex<Vec<Band>>,
+    lanes: usize,
+}
 
 /// A buffer for one band.
 #[derive(Debug)]
@@ -22,11 +27,43 @@ pub(crate) struct Band {
 }
 
 impl Bands {
-    /// Bytes that `threads` threads need for matrices whose widest row has `row` weights.
-    pub(crate) fn bytes(threads: usize, row: usize) -> u64 {
+    /// Bands for matrices whose widest row has `row` weights: as many as there are threads, or as fit in `bytes`, but one.
+    pub(crate) fn new(row: usize, bytes: u64) -> Bands {
+        let fit = usize::try_from(bytes / Bands::lane_bytes(row)).unwrap_or(usize::MAX);
+        Bands { free: Mutex::default(), lanes: fit.min(rayon::current_num_threads()).max(1) }
+    }
+
+    /// Bytes of a band.
+    fn lane_bytes(row: usize) -> u64 {
         // The decoded band, its bytes as they are stored (at most as many), and a decoded tile that it covers
         // in part.
-        threads as u64 * (2 * 4 * row.max(BAND_WEIGHTS) as u64 + 4 * lsb_format::TILE_WEIGHTS)
+        2 * 4 * row.max(BAND_WEIGHTS) as u64 + 4 * lsb_format::TILE_WEIGHTS
+    }
+
+    /// Bytes of all bands for such matrices.
+    pub(crate) fn bytes(&self, row: usize) -> u64 {
+        self.lanes as u64 * Bands::lane_bytes(row)
+    }
+
+    /// How many bands there are.
+    pub(crate) fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Hands every item to `work`, no more of them at once than there are bands.
+    pub(crate) fn for_each<T: Sync>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        // A thread that waits inside of `work` may begin another item: counting threads would not do.
+        let next = AtomicUsize::new(0);
+        (0..self.lanes.min(items.len())).into_par_iter().try_for_each(|_| {
+            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                work(item)?;
+            }
+            Ok(())
+        })
     }
 
     /// Rows of `width` weights that a band holds.
@@ -44,7 +81,7 @@ impl Bands {
     ) -> Result<R> {
         let name = &weights.facts().name;
         let length = rows * columns;
-        let free = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let band = match free.filter(|band| band.values.elem_count() >= length) {
             Some(band) => band,
             None => Band {
@@ -60,7 +97,7 @@ impl Bands {
             return Err(error.into());
         }
         let result = filled.and_then(|()| part.reshape((rows, columns))).and_then(use_band);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(band);
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(band);
         result.map_err(Error::compute(name))
     }
 }

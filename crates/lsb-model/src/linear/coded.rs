@@ -60,7 +60,7 @@ impl Coded {
         let first = rows.start;
         let tokens = x.dim(0).map_err(self.failed())?;
         let y = Tensor::zeros((tokens, rows.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
-        self.cut(rows, columns).par_iter().try_for_each(|band| {
+        self.bands.for_each(&self.cut(rows, columns), |band| {
             self.band(band, columns, |w| y.slice_set(&x.matmul(&w.t()?)?, 1, band.start - first))
         })?;
         Ok(y)
@@ -71,7 +71,7 @@ impl Coded {
     fn times_columns(&self, x: &Tensor, [rows, columns]: [usize; 2], wanted: Range<usize>) -> Result<Tensor> {
         let tokens = x.dim(0).map_err(self.failed())?;
         let mut y = Tensor::zeros((tokens, wanted.len()), DType::F32, &Device::Cpu).map_err(self.failed())?;
-        for group in self.cut(0..rows, columns).chunks(rayon::current_num_threads()) {
+        for group in self.cut(0..rows, columns).chunks(self.bands.lanes()) {
             let parts: Vec<Result<Tensor>> = group
                 .par_iter()
                 .map(|band| {

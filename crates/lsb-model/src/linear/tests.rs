@@ -23,7 +23,7 @@ fn both(inputs: usize, outputs: usize, inputs_first: bool) -> [Box<dyn Linear>; 
     let spec = MapSpec { tensor: "w".into(), bias: Some("b".into()), inputs, outputs, inputs_first };
     [
         Box::new(Dense::new(spec.clone(), weights, Some(bias.clone()), None)),
-        Box::new(Coded::new(spec, coded, Some(bias), Arc::default())),
+        Box::new(Coded::new(spec, coded, Some(bias), Arc::new(Bands::new(inputs.max(outputs), u64::MAX)))),
     ]
 }
 

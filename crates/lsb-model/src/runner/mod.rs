@@ -64,6 +64,13 @@ impl Default for RunOptions {
     }
 }
 
+impl RunOptions {
+    fn stream(&self) -> StreamOptions {
+        let RunOptions { max_layers_in_ram, prefetch, caching, .. } = *self;
+        StreamOptions { max_layers_in_ram, prefetch, caching }
+    }
+}
+
 /// A model whose forward pass can be run, with its weights wherever they are.
 #[derive(Debug)]
 pub struct ModelRunner {
@@ -108,14 +115,9 @@ impl ModelRunner {
         options: &RunOptions,
     ) -> Result<ModelRunner> {
         let spec = ModelSpec::new(&config, &*source)?;
-        let stream = StreamOptions {
-            max_layers_in_ram: options.max_layers_in_ram,
-            prefetch: options.prefetch,
-            caching: options.caching,
-        };
         let bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
         let set_aside = budget.reserve(bytes, "activations")?;
-        let weights = Weights::new(&spec, source, budget, stream)?;
+        let weights = Weights::new(&spec, source, budget, options.stream())?;
         Ok(ModelRunner {
             config,
             spec,
@@ -124,6 +126,24 @@ impl ModelRunner {
             activations: Budget::new(bytes),
             options: options.clone(),
             _set_aside: set_aside,
+        })
+    }
+
+    /// The same model with weights of its own, of which [`ModelRunner::replace`] changes none here. The two are never run at
+    /// the same time, so that buffers do for both; what `budget` holds is weights.
+    ///
+    /// # Errors
+    /// If the budget is too small.
+    pub(crate) fn beside(&self, budget: &Budget) -> Result<ModelRunner> {
+        let options = RunOptions { activation_bytes: Some(0), ..self.options.clone() };
+        Ok(ModelRunner {
+            config: self.config.clone(),
+            spec: self.spec.clone(),
+            weights: self.weights.beside(&self.spec, budget, options.stream())?,
+            budget: budget.clone(),
+            activations: Budget::new(0),
+            options,
+            _set_aside: budget.reserve(0, "activations")?,
         })
     }
 

@@ -42,14 +42,37 @@ impl Weights {
         budget: &Budget,
         options: StreamOptions,
     ) -> Result<Weights> {
-        let numbers: HashMap<String, usize> =
-            source.tensors().iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let widest =
             spec.maps().map(|m| if m.inputs_first { m.outputs } else { m.inputs }).max().unwrap_or(0);
-        let vectors: u64 =
-            source.tensors().iter().filter(|t| t.shape.len() < 2).map(|t| 4 * t.weights()).sum();
-        let bands = Bands::bytes(rayon::current_num_threads(), widest);
-        let memory = budget.reserve(vectors + bands, "norms, biases and buffers")?;
+        let room = (budget.limit() - budget.used()).saturating_sub(vector_bytes(&*source));
+        // Few threads have a band each; where there are many, some memory is left for what else is read.
+        let bands = Bands::new(widest, room / 4 * 3);
+        let bytes = bands.bytes(widest);
+        Weights::with_bands(spec, source, budget, options, Arc::new(bands), bytes)
+    }
+
+    /// The weights of `spec` in `source` beside these, which are never used at the same time: the buffers of these do for
+    /// both.
+    pub(crate) fn beside(
+        &self,
+        spec: &ModelSpec,
+        budget: &Budget,
+        options: StreamOptions,
+    ) -> Result<Weights> {
+        Weights::with_bands(spec, Arc::clone(&self.source), budget, options, Arc::clone(&self.bands), 0)
+    }
+
+    fn with_bands(
+        spec: &ModelSpec,
+        source: Arc<dyn WeightSource>,
+        budget: &Budget,
+        options: StreamOptions,
+        bands: Arc<Bands>,
+        band_bytes: u64,
+    ) -> Result<Weights> {
+        let numbers: HashMap<String, usize> =
+            source.tensors().iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
+        let memory = budget.reserve(vector_bytes(&*source) + band_bytes, "norms, biases and buffers")?;
         // An eighth is left for rows of the head that are decoded for many tokens, and the like.
         let room = (budget.limit() - budget.used()).saturating_sub(budget.limit() / 8);
         let all: u64 = spec.every_map().map(|m| 4 * (m.inputs * m.outputs) as u64).sum();
@@ -66,7 +89,7 @@ impl Weights {
             stream: WeightStream::new(Arc::clone(&source), order, budget, options)?,
             source,
             numbers,
-            bands: Arc::default(),
+            bands,
             budget: budget.clone(),
             vectors: Mutex::default(),
             dense: dense.then(Mutex::default),
@@ -215,6 +238,11 @@ impl Weights {
         let missing = || lsb_format::Error::argument("there is no tensor of that name").in_tensor(name);
         Ok(self.numbers.get(name).copied().ok_or_else(missing)?)
     }
+}
+
+/// Bytes of norms and biases.
+fn vector_bytes(source: &dyn WeightSource) -> u64 {
+    source.tensors().iter().filter(|t| t.shape.len() < 2).map(|t| 4 * t.weights()).sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

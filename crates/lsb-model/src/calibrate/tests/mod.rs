@@ -4,6 +4,7 @@ mod odd;
 
 use super::gather::{Gather, Place};
 use super::moments::InputMoments;
+use super::original::Originals;
 use super::stages::Stage;
 use crate::spec::MapSpec;
 use crate::{Error, ModelRunner, NoTap, RunOptions, Tap, TextCalibration};
@@ -11,7 +12,7 @@ use candle_core::{Device, Tensor};
 use lsb_quant::Registry;
 use lsb_quant::calibrate::Moments;
 use lsb_stream::source::{Model, OpenOptions};
-use lsb_stream::{Budget, CompressConfig, CompressReport, LoopCompressor};
+use lsb_stream::{ActivationStore, Budget, CompressConfig, CompressReport, LoopCompressor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -250,6 +251,53 @@ fn moments_are_the_same_from_sums_and_from_a_file() {
             .abs()
             < 1e-5
     );
+}
+
+#[test]
+fn drift_is_the_same_from_sums_and_from_a_file() {
+    let drift = |budget: u64| {
+        let store = ActivationStore::new(&Budget::new(0), vec![40 * 48, 24 * 48], None).unwrap();
+        for (i, tokens) in [40, 24].into_iter().enumerate() {
+            let x = tensor(tokens, 48, 7 + i).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            store.put(i, &x).unwrap();
+        }
+        let mut place = place(budget);
+        place.originals = Some((Originals::for_tests("w", store), 0.5));
+        let map = map("w", 48);
+        let mut gather = Gather::new(&place, &[Stage::alone(vec![&map])]);
+        for (i, tokens) in [40, 24].into_iter().enumerate() {
+            let x = tensor(tokens, 48, i);
+            gather.linear(0, &map, &x, &x).unwrap();
+        }
+        let w = gather.finish().unwrap().remove("w").unwrap();
+        w.drift(&[3, 1, 40]).unwrap().unwrap()
+    };
+    let (sums, file) = (drift(1 << 24), drift(0));
+    assert!(sums.iter().zip(&file).all(|(a, b)| (a - b).abs() < 1e-6));
+    // Against its definition: half of it, as far as 64 tokens tell of 3 inputs.
+    let rows = |seed: usize| -> Vec<Vec<f32>> {
+        let chunks = [(40, seed), (24, seed + 1)];
+        chunks.iter().flat_map(|&(n, s)| tensor(n, 48, s).to_vec2::<f32>().unwrap()).collect()
+    };
+    let (seen, original) = (rows(0), rows(7));
+    let products = seen.iter().zip(&original).map(|(x, o)| f64::from((o[3] - x[3]) * x[40]));
+    let expected = 0.5 * (64.0 / (64.0 + 16.0 * 3.0)) * products.sum::<f64>() / 64.0;
+    assert!((f64::from(sums[2]) - expected).abs() < 1e-6, "{} is not {expected}", sums[2]);
+    assert!(moments(0).drift(&[1]).unwrap().is_none());
+}
+
+#[test]
+fn targets_that_follow_the_original_answer_better() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = |name: &str, drift: f64| {
+        let mut config = options(&dir.path().join(name), "trellis:bpw=1.6,states=8");
+        (config.calib_tokens, config.drift) = (8192, drift);
+        let notes = compress(config).calibration.join(" ");
+        assert_eq!(notes.contains("drift"), drift > 0.0, "{notes}");
+        nll(&dir.path().join(name))
+    };
+    let (with, without) = (made("a", 1.0), made("b", 0.0));
+    assert!(with + 0.03 < without, "{with} {without}");
 }
 
 #[test]

@@ -103,6 +103,90 @@ fn fitted_numbers_are_those_of_least_squares() {
     }
 }
 
+/// Inputs `x` of a map and drifted ones `x'`, 2000 of each.
+fn drifted(cols: usize) -> [Vec<f32>; 2] {
+    let noise = super::layers::gaussian(31, 2000 * (2 * cols + 1));
+    let (mut original, mut seen) = (Vec::new(), Vec::new());
+    for z in noise.chunks(2 * cols + 1) {
+        let x: Vec<f32> = (0..cols).map(|i| z[i] + 0.8 * z[2 * cols]).collect();
+        // What is lost of one input is partly to be had from its neighbour.
+        seen.extend((0..cols).map(|i| 0.7 * x[i] + 0.3 * x[(i + 1) % cols] + 0.1 * z[cols + i]));
+        original.extend(x);
+    }
+    [original, seen]
+}
+
+fn mean_products(a: &[f32], b: &[f32], cols: usize) -> Vec<f32> {
+    let mut out = vec![0.0f64; cols * cols];
+    for (a, b) in a.chunks(cols).zip(b.chunks(cols)) {
+        for (i, &a) in a.iter().enumerate() {
+            out[i * cols..(i + 1) * cols]
+                .iter_mut()
+                .zip(b)
+                .for_each(|(o, &b)| *o += f64::from(a) * f64::from(b));
+        }
+    }
+    out.iter().map(|&x| (x / (a.len() / cols) as f64) as f32).collect()
+}
+
+#[test]
+fn weights_make_up_for_drifted_inputs() {
+    let (rows, cols) = (40, 96);
+    let [original, seen] = drifted(cols);
+    let apart: Vec<f32> = original.iter().zip(&seen).map(|(x, y)| x - y).collect();
+    let (h, d) = (mean_products(&seen, &seen, cols), mean_products(&apart, &seen, cols));
+    let weights = super::layers::gaussian(32, rows * cols);
+
+    // Changed weights solve (W' - W) (H + damping) = W D, block by block.
+    for limit in [usize::MAX, 40] {
+        let moments = DenseMoments::new(h.clone(), cols).with_block_limit(limit).with_drift(d.clone());
+        let factor = crate::calibrate::InputFactor::new(&moments, 0.01, ColumnOrder::Falling).unwrap();
+        let changed = super::columns(&factor, &weights);
+        let stride = super::stride(rows);
+        let mean = (0..cols).map(|i| f64::from(h[i * cols + i])).sum::<f64>() / cols as f64;
+        for block in factor.blocks() {
+            let places: Vec<(usize, usize)> = block.clone().map(|p| (p, factor.order()[p])).collect();
+            for r in 0..rows {
+                for &(_, j) in &places {
+                    let sum =
+                        |f: &dyn Fn(usize, usize) -> f64| places.iter().map(|&(p, c)| f(p, c)).sum::<f64>();
+                    let w = |c: usize| f64::from(weights[r * cols + c]);
+                    let left = sum(&|p, c| {
+                        let damped = f64::from(h[c * cols + j]) + if c == j { 0.01 * mean } else { 0.0 };
+                        (f64::from(changed[p * stride + r]) - w(c)) * damped
+                    });
+                    let right = sum(&|_, c| w(c) * f64::from(d[c * cols + j]));
+                    assert!((left - right).abs() < 0.02, "{left} is not {right}");
+                }
+            }
+        }
+    }
+
+    // The outputs of what is coded are nearer to those of the original.
+    let error = |text: &str, drift: bool| {
+        let mut moments = DenseMoments::new(h.clone(), cols);
+        if drift {
+            moments = moments.with_drift(d.clone());
+        }
+        let back = code(text, &matrix((rows, cols), DType::F32), &weights, Some(moments)).unwrap().back;
+        let output = |w: &[f32], x: &[f32]| -> f64 {
+            w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum()
+        };
+        let pairs = original.chunks(cols).zip(seen.chunks(cols)).take(300);
+        let squares = pairs.flat_map(|(x, y)| {
+            weights
+                .chunks(cols)
+                .zip(back.chunks(cols))
+                .map(move |(w, q)| (output(w, x) - output(q, y)).powi(2))
+        });
+        squares.sum::<f64>()
+    };
+    for text in ["gptq:4", "trellis:bpw=4,states=8", "residual-binary:3"] {
+        let (with, without) = (error(text, true), error(text, false));
+        assert!(with < 0.5 * without, "{text}: {with} against {without}");
+    }
+}
+
 #[test]
 fn bytes_depend_neither_on_threads_nor_on_how_rows_are_cut() {
     let (rows, cols) = (2800, 200);
