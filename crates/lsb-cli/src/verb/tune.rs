@@ -29,7 +29,7 @@ const RESOLUTION: u32 = 5;
 /// The integers of every calibrated trellis tensor stay as they are; the scale of each of its rows and columns is moved
 /// by gradient descent until the predictions come closer to the original's on a text, of which one window in eight is
 /// held out as a check. The result is a new package. Needs memory for the gradients of one window besides what is
-/// allowed.
+/// allowed. The same command takes up an interrupted training, whose state lies beside the output as OUT.training.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  lsb tune out/llama --against models/llama -o out/llama-tuned --steps 100"
@@ -184,7 +184,9 @@ pub(super) fn make(
             last = p.held_out;
         }
     };
-    let tuned = tune(student, teacher, &tensors, &windows, &work.training.options(), &interrupt, &mut tell);
+    let training = training_file(work.output);
+    let options = TuneOptions { checkpoint: Some(training.clone()), ..work.training.options() };
+    let tuned = tune(student, teacher, &tensors, &windows, &options, &interrupt, &mut tell);
     progress.finish();
     let tuned = tuned?;
     let sides = scaled_sides(&package, &tuned, work.training.resolution)?;
@@ -201,7 +203,15 @@ pub(super) fn make(
         shard_bytes: CompressConfig::default().shard_bytes,
     };
     let retouched = retouch(&package, Arc::new(RealStore), &wanted, &interrupt)?;
+    std::fs::remove_file(&training).map_err(Error::io("remove", &training))?;
     Ok(Made { tuned, retouched, side_bytes })
+}
+
+/// The file beside `output` that tells how far training is.
+fn training_file(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".training");
+    PathBuf::from(name)
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {

@@ -44,6 +44,16 @@ pub(super) struct PassCalibrator {
     surveyed: bool,
 }
 
+/// How a model is calibrated.
+pub(super) struct Manner<'a> {
+    /// What its text is called.
+    pub(super) what: &'a str,
+    /// Seed of gradients; `None` where all outputs count the same.
+    pub(super) seed: Option<u64>,
+    /// Share of the drift of inputs that weights make up for.
+    pub(super) drift: f32,
+}
+
 struct Follower {
     model: Arc<ModelRunner>,
     batch: Batch<'static>,
@@ -96,9 +106,7 @@ impl PassCalibrator {
         source: Arc<dyn WeightSource>,
         budget: &Budget,
         windows: Vec<Vec<u32>>,
-        what: &str,
-        seed: Option<u64>,
-        drift: f32,
+        Manner { what, seed, drift }: Manner<'_>,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Self> {
         let spec = ModelSpec::new(&config, &*source)?;

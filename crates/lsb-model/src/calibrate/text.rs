@@ -1,6 +1,6 @@
 //! Calibration text: from a file, or the one that comes with the program.
 
-use super::pass::PassCalibrator;
+use super::pass::{Manner, PassCalibrator};
 use super::saved::is_safetensors;
 use super::stages::stages;
 use crate::{Error, ModelConfig, ModelSpec, Result, Tokenizer};
@@ -116,7 +116,8 @@ impl TextCalibration {
             Text::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
         let seed = (self.weights == OutputWeights::Gradients).then_some(self.seed);
-        PassCalibrator::new(config, source, budget, windows, &what, seed, self.drift as f32, interrupt)
+        let manner = Manner { what: &what, seed, drift: self.drift as f32 };
+        PassCalibrator::new(config, source, budget, windows, manner, interrupt)
     }
 
     /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `context`.

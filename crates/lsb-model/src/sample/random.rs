@@ -9,6 +9,11 @@ impl Random {
         Random(seed)
     }
 
+    /// What [`Random::new`] makes the same numbers of from now on.
+    pub(crate) fn state(&self) -> u64 {
+        self.0
+    }
+
     /// The next 64 bits.
     pub(crate) fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -16,6 +16,21 @@ impl Adam {
         Adam { moments: [vec![0.0; parameters], vec![0.0; parameters]], steps: 0 }
     }
 
+    /// As [`Adam::moments`] and [`Adam::steps`] told.
+    pub(super) fn from_parts(moments: [Vec<f64>; 2], steps: i32) -> Adam {
+        Adam { moments, steps }
+    }
+
+    /// Running means of gradients and of their squares.
+    pub(super) fn moments(&self) -> &[Vec<f64>; 2] {
+        &self.moments
+    }
+
+    /// Steps done.
+    pub(super) fn steps(&self) -> i32 {
+        self.steps
+    }
+
     /// Moves `parameters` against `gradients`, each by about `rate`. What has no gradient stays.
     pub(super) fn step(&mut self, parameters: &mut [f64], gradients: &[f64], rate: f64) {
         self.steps += 1;

@@ -5,6 +5,7 @@
 //! text. A part of the text is held out: factors are kept only where they help on that as well.
 
 mod adam;
+mod checkpoint;
 mod corrections;
 mod distill;
 mod package;
@@ -18,10 +19,12 @@ use crate::runner::backward;
 use crate::sample::Random;
 use crate::{ModelRunner, NoTap, Result};
 use adam::Adam;
+use checkpoint::{Checkpoint, State};
 use corrections::{Corrections, Slopes};
 use distill::{Distill, Teacher, check, divergence};
 use lsb_format::Error;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 /// How scales are trained.
@@ -39,11 +42,22 @@ pub struct TuneOptions {
     pub patience: usize,
     /// Seed of the order of windows.
     pub seed: u64,
+    /// A file that tells how far training is: an interrupted one goes on from there. It is left there at the end, for whoever
+    /// has yet to write down what was found.
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl Default for TuneOptions {
     fn default() -> Self {
-        TuneOptions { steps: 200, rate: 2e-3, windows: 8, check_every: 20, patience: 4, seed: 0 }
+        TuneOptions {
+            steps: 200,
+            rate: 2e-3,
+            windows: 8,
+            check_every: 20,
+            patience: 4,
+            seed: 0,
+            checkpoint: None,
+        }
     }
 }
 
@@ -123,40 +137,86 @@ pub fn tune(
     corrections.decode(student)?;
     tell(TuneProgress { step: 0, steps: options.steps, training: before, held_out: before });
 
-    let mut adam = Adam::new(corrections.logs.len());
-    let mut order = Order::new(training, options.seed);
-    let mut best = (before, 0, corrections.logs.clone());
-    let (mut held_out, mut waited, mut steps) = (before, 0, 0);
-    while steps < options.steps && waited < options.patience.max(1) {
-        check(interrupt)?;
-        let numbers = order.next(options.windows.max(1));
-        let batch = pick(&numbers);
-        let mut objective = Distill::new(&original, &batch, &numbers, interrupt);
-        let mut slopes = Slopes::new(student, &corrections);
-        backward(student, &batch, &mut objective, &mut NoTap, &mut slopes)?;
-        let (sums, training) = (slopes.sums, objective.mean());
-        let done = steps as f64 / options.steps as f64;
-        let rate = options.rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-        adam.step(&mut corrections.logs, &sums, rate);
+    let start = State {
+        logs: corrections.logs.clone(),
+        adam: Adam::new(corrections.logs.len()),
+        order: Order::new(training, options.seed),
+        steps: 0,
+        held_out: before,
+        waited: 0,
+        best: (before, 0, corrections.logs.clone()),
+    };
+    let mut checkpoint = Checkpoint::new(windows, options, start.logs.len(), before);
+    let mut state = checkpoint.load(&start)?.unwrap_or(start);
+    if state.steps > 0 {
+        corrections.logs.clone_from(&state.logs);
         corrections.apply(student);
-        steps += 1;
-        if steps.is_multiple_of(options.check_every.max(1)) || steps == options.steps {
-            held_out = judge()?;
-            waited += 1;
-            if held_out < best.0 {
-                best = (held_out, steps, corrections.logs.clone());
-                waited = 0;
+        tell(TuneProgress {
+            step: state.steps,
+            steps: options.steps,
+            training: before,
+            held_out: state.held_out,
+        });
+    }
+    while state.steps < options.steps && state.waited < options.patience.max(1) {
+        // What an interrupted step has done by then is done again.
+        let next = step(student, &original, &corrections, windows, &state, options, interrupt);
+        let training = match next {
+            Ok((order, sums, training)) => {
+                state.order = order;
+                let done = state.steps as f64 / options.steps as f64;
+                let rate = options.rate * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+                state.adam.step(&mut state.logs, &sums, rate);
+                training
+            }
+            Err(error) => {
+                checkpoint.keep_now(&state)?;
+                return Err(error);
+            }
+        };
+        corrections.logs.clone_from(&state.logs);
+        corrections.apply(student);
+        state.steps += 1;
+        if state.steps.is_multiple_of(options.check_every.max(1)) || state.steps == options.steps {
+            state.held_out = judge()?;
+            state.waited += 1;
+            if state.held_out < state.best.0 {
+                state.best = (state.held_out, state.steps, state.logs.clone());
+                state.waited = 0;
             }
         }
-        tell(TuneProgress { step: steps, steps: options.steps, training, held_out });
+        checkpoint.keep(&state)?;
+        tell(TuneProgress { step: state.steps, steps: options.steps, training, held_out: state.held_out });
     }
-    let (after, best_step, logs) = best;
+    checkpoint.keep_now(&state)?;
+    let State { order, steps, best: (after, best_step, logs), .. } = state;
     corrections.logs = logs;
     corrections.apply(student);
     let count = |numbers: &[usize]| numbers.iter().map(|&n| windows[n].len()).sum::<usize>();
     let tokens = [count(&order.windows), count(&held)];
     let factors = corrections.factors(&corrections.logs).map(|(name, f)| (name.to_owned(), f)).collect();
     Ok(Tuned { factors, before, after, steps, best_step, tokens })
+}
+
+/// What a step from `state` finds: the order of windows behind it, slopes along all parameters, and the mean divergence of
+/// its windows.
+fn step(
+    student: &ModelRunner,
+    original: &Teacher<'_>,
+    corrections: &Corrections,
+    windows: &[Vec<u32>],
+    state: &State,
+    options: &TuneOptions,
+    interrupt: &AtomicBool,
+) -> Result<(Order, Vec<f64>, f64)> {
+    check(interrupt)?;
+    let mut order = state.order.clone();
+    let numbers = order.next(options.windows.max(1));
+    let batch: Vec<Vec<u32>> = numbers.iter().map(|&n| windows[n].clone()).collect();
+    let mut objective = Distill::new(original, &batch, &numbers, interrupt);
+    let mut slopes = Slopes::new(student, corrections);
+    backward(student, &batch, &mut objective, &mut NoTap, &mut slopes)?;
+    Ok((order, slopes.sums, objective.mean()))
 }
 
 /// Numbers of the windows to train on, and of those held out.
@@ -166,6 +226,7 @@ fn split(windows: usize) -> (Vec<usize>, Vec<usize>) {
 }
 
 /// Hands out all windows in a random order, again and again.
+#[derive(Clone, Debug)]
 struct Order {
     windows: Vec<usize>,
     next: usize,
@@ -176,6 +237,22 @@ impl Order {
     fn new(windows: Vec<usize>, seed: u64) -> Order {
         let next = windows.len();
         Order { windows, next, random: Random::new(seed) }
+    }
+
+    /// Windows as they lie now, the place of the next one, and the state of what shuffles them.
+    fn parts(&self) -> (&[usize], usize, u64) {
+        (&self.windows, self.next, self.random.state())
+    }
+
+    /// This order at another place, as [`Order::parts`] told; `None` where that is one of other windows.
+    fn at(&self, windows: Vec<usize>, next: usize, random: u64) -> Option<Order> {
+        let sorted = |windows: &[usize]| {
+            let mut windows = windows.to_vec();
+            windows.sort_unstable();
+            windows
+        };
+        let same = sorted(&windows) == sorted(&self.windows) && next <= windows.len();
+        same.then(|| Order { windows, next, random: Random::new(random) })
     }
 
     /// The next `count` windows, no more than there are.

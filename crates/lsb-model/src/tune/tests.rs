@@ -96,6 +96,26 @@ fn tuned_packages_predict_more_like_the_original() {
     assert!(tuned.after < 0.98 * tuned.before, "{} {}", tuned.before, tuned.after);
     assert_eq!(run(1, 1), run(2, 1));
 
+    // Interrupted in the middle of a step, and taken up again.
+    let options = TuneOptions {
+        steps: 4,
+        check_every: 4,
+        rate: 4e-3,
+        checkpoint: Some(dir.path().join("tuned.training")),
+        ..TuneOptions::default()
+    };
+    let (teacher, student) = (open(&reflm), open(&package));
+    let stop = AtomicBool::new(false);
+    let at_two = |p: TuneProgress| stop.store(p.step == 2, Ordering::Relaxed);
+    let stopped = tune(&student, &teacher, &names, &windows[..10], &options, &stop, &mut { at_two });
+    assert!(stopped.unwrap_err().to_string().contains("interrupted"));
+    let (teacher, student) = (open(&reflm), open(&package));
+    let mut steps = Vec::new();
+    let mut tell = |p: TuneProgress| steps.push(p.step);
+    let go_on = AtomicBool::new(false);
+    let resumed = tune(&student, &teacher, &names, &windows[..10], &options, &go_on, &mut tell).unwrap();
+    assert_eq!((steps, resumed), (vec![0, 2, 3, 4], tuned.clone()));
+
     // Written with fine scales the package is what was trained.
     let wanted = Retouch {
         output: dir.path().join("tuned"),

@@ -5,8 +5,9 @@ use crate::calibrate::{Calibration, InputFactor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Rows of which the mean square of outputs is estimated.
-const POWER_ROWS: usize = 64;
+/// Rows of which the mean square of outputs is estimated at most. (A few outputs of a map may be far larger than the others:
+/// too few rows miss them, and the map takes more bits than its outputs are worth.)
+const POWER_ROWS: usize = 512;
 
 /// What a unit of squared error costs on each output of a map.
 #[derive(Clone, Debug, PartialEq)]
