@@ -89,6 +89,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return exit::unparsable(&e, std::env::args_os().any(|a| a == "--json")),
     };
+    lsb_stream::give_freed_memory_back();
     let common = cli.common;
     log_to_stderr(common);
     let result = match cli.verb {

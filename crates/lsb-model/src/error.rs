@@ -29,6 +29,9 @@ pub enum Error {
         /// The failure.
         source: candle_core::Error,
     },
+    /// A tap wanted nothing more of some tokens where all had to be computed.
+    #[error("an observer ended a pass that has to be run to its end")]
+    Ended,
     /// The tokenizer or chat template cannot be used, or refused a text.
     #[error("{0}")]
     Text(String),

@@ -33,7 +33,7 @@ pub use error::{Error, Result};
 pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
-pub use process::{peak_rss_bytes, reset_peak_rss};
+pub use process::{give_freed_memory_back, peak_rss_bytes, reset_peak_rss};
 pub use report::{CompressReport, LayerReport, TensorReport};
 pub use spill::ActivationStore;
 pub use weights::{

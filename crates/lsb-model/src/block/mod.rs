@@ -55,6 +55,9 @@ impl Pass<'_> {
         if let Some(tape) = self.tape {
             return tape.map(map, x);
         }
+        if !self.tap.input(self.layer, spec, x)? {
+            return Err(Error::Ended);
+        }
         let y = map.forward(x)?;
         self.tap.linear(self.layer, spec, x, &y)?;
         Ok(y)

@@ -48,6 +48,10 @@ pub(super) struct Gather<'a> {
     of: HashMap<String, usize>,
     /// The input that was seen last, and its group.
     last: Option<(TensorId, usize)>,
+    /// Whether what lies behind the last of the maps is of no use.
+    only_inputs: bool,
+    /// Maps whose inputs were seen of the tokens that go through the block.
+    seen: usize,
 }
 
 struct Group {
@@ -119,7 +123,17 @@ impl<'a> Gather<'a> {
             Some(Shared { experts, per_token, store: None, rows: 0, free: 0 })
         };
         let shared = stages.iter().map(shared).collect();
-        Gather { place, in_memory, wanted, shared, groups: Vec::new(), of: HashMap::new(), last: None }
+        Gather {
+            place,
+            in_memory,
+            wanted,
+            shared,
+            groups: Vec::new(),
+            of: HashMap::new(),
+            last: None,
+            only_inputs: false,
+            seen: 0,
+        }
     }
 
     /// What was seen of every map, by tensor.
@@ -203,14 +217,29 @@ fn put(waiting: &mut Vec<f32>, n: usize, kept: &mut Spilled, shared: &mut Shared
 }
 
 impl Tap for Gather<'_> {
-    fn linear(&mut self, _: usize, map: &MapSpec, x: &Tensor, _: &Tensor) -> Result<()> {
-        if self.wanted.contains_key(&map.tensor) { self.input(map, x) } else { Ok(()) }
+    fn input(&mut self, _: usize, map: &MapSpec, x: &Tensor) -> Result<bool> {
+        if !self.wanted.contains_key(&map.tensor) {
+            return Ok(true);
+        }
+        self.take(map, x)?;
+        self.seen += 1;
+        // Which experts are still to come depends on tokens.
+        if !self.only_inputs || self.seen < self.wanted.len() || self.shared.iter().any(Option::is_some) {
+            return Ok(true);
+        }
+        self.seen = 0;
+        Ok(false)
     }
 }
 
 impl Gather<'_> {
+    /// The same for a block of which nothing else is wanted.
+    pub(super) fn only_inputs(self) -> Self {
+        Gather { only_inputs: true, ..self }
+    }
+
     /// Takes in inputs of a map.
-    pub(super) fn input(&mut self, map: &MapSpec, x: &Tensor) -> Result<()> {
+    pub(super) fn take(&mut self, map: &MapSpec, x: &Tensor) -> Result<()> {
         let stage = self.wanted.get(&map.tensor).copied().unwrap_or(0);
         let g = self.group(map, stage, x)?;
         self.last = Some((x.id(), g));

@@ -157,7 +157,10 @@ impl Keep {
 }
 
 impl Tap for Keep {
-    fn linear(&mut self, _: usize, map: &MapSpec, x: &Tensor, _: &Tensor) -> Result<()> {
-        if self.wanted.contains(&map.tensor) { self.take(map, x) } else { Ok(()) }
+    fn input(&mut self, _: usize, map: &MapSpec, x: &Tensor) -> Result<bool> {
+        if self.wanted.contains(&map.tensor) {
+            self.take(map, x)?;
+        }
+        Ok(true)
     }
 }

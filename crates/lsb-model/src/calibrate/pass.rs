@@ -208,13 +208,12 @@ impl PassCalibrator {
         for block in 0..model.spec().blocks.len() {
             self.check_interrupt()?;
             let stages = stages(&model.spec().blocks[block]);
-            let gathered = self.gather(&model, &mut batch, block, &stages, None)?;
+            let gathered = self.gather(&model, &mut batch, &stages, true, None)?;
             for map in stages.iter().flat_map(Stage::every_map) {
                 if let Some(inputs) = gathered.get(&map.tensor) {
                     visit(&map.tensor, &self.known(&map.tensor, inputs)?)?;
                 }
             }
-            batch.step(&mut NoTap)?;
         }
         let embedding = &model.spec().embedding.tokens;
         let head = model.spec().head.as_ref().map(|h| &h.map);
@@ -231,21 +230,26 @@ impl PassCalibrator {
         Ok(())
     }
 
-    /// What some stages of the next block, number `block`, are fed with.
+    /// What some stages of the next block are fed with. With `advance` the pass goes on behind it.
     fn gather(
         &mut self,
         model: &ModelRunner,
         batch: &mut Batch<'_>,
-        block: usize,
         stages: &[Stage<'_>],
+        advance: bool,
         originals: Option<Originals>,
     ) -> Result<Known> {
         let mut place = self.place(batch);
         place.originals = originals.map(|o| (o, self.drift));
+        let layer = model.spec().blocks[batch.next_block()].layer;
         let mut gather = Gather::new(&place, stages);
-        batch.peek(&mut gather)?;
+        if advance {
+            batch.step(&mut gather)?;
+        } else {
+            gather = gather.only_inputs();
+            batch.peek(&mut gather)?;
+        }
         let mut seen = gather.finish()?;
-        let layer = model.spec().blocks[block].layer;
         let mut known = Known::new();
         for stage in stages {
             let found = self.starved.known(layer, stage, &mut seen, &place.budget);
@@ -265,7 +269,7 @@ impl PassCalibrator {
         let mut gather = Gather::new(&place, &[Stage::alone(vec![map])]);
         for i in 0..batch.chunks().len() {
             let x = batch.output(i)?;
-            gather.input(map, &x)?;
+            gather.take(map, &x)?;
         }
         let moments = gather.finish()?.remove(&map.tensor);
         let moments = moments.map(|m| m as Arc<dyn Moments>);
@@ -360,7 +364,7 @@ impl PassCalibrator {
             f.gathered.clear();
             let stages = stages(&spec.blocks[block]);
             let beside = f.original.as_mut().map(|o| o.inputs(&mut f.batch, block, &stages)).transpose()?;
-            f.gathered = self.gather(&model, &mut f.batch, block, &stages[stage..=stage], beside)?;
+            f.gathered = self.gather(&model, &mut f.batch, &stages[stage..=stage], false, beside)?;
         }
         Ok(f.gathered.get(tensor).cloned())
     }

@@ -165,7 +165,7 @@ impl<'m> Batch<'m> {
         Ok(Some(self.next - 1))
     }
 
-    /// Runs all windows through the next block, shows its maps to `tap`, and forgets what came out.
+    /// Runs all windows through the next block, as far as `tap` wants, shows its maps to it, and forgets what came out.
     ///
     /// # Errors
     /// As [`Batch::step`].
@@ -176,7 +176,10 @@ impl<'m> Batch<'m> {
         if self.chunks.len() > 1 {
             model.weights.keep();
         }
-        let done = (0..self.chunks.len()).try_for_each(|i| self.through(block, i, tap).map(|_| ()));
+        let done = (0..self.chunks.len()).try_for_each(|i| match self.through(block, i, tap) {
+            Ok(_) | Err(crate::Error::Ended) => Ok(()),
+            Err(error) => Err(error),
+        });
         model.weights.release();
         done
     }

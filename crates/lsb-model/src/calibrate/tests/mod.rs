@@ -7,7 +7,7 @@ use super::moments::InputMoments;
 use super::original::Originals;
 use super::stages::Stage;
 use crate::spec::MapSpec;
-use crate::{Error, ModelRunner, NoTap, RunOptions, Tap, TextCalibration};
+use crate::{Error, ModelRunner, NoTap, RunOptions, TextCalibration};
 use candle_core::{Device, Tensor};
 use lsb_quant::Registry;
 use lsb_quant::calibrate::Moments;
@@ -215,10 +215,10 @@ fn moments(budget: u64) -> Arc<InputMoments> {
     let mut gather = Gather::new(&place, &[Stage::alone(vec![&map, &shared])]);
     for (i, tokens) in [40, 24].into_iter().enumerate() {
         let x = tensor(tokens, 48, i);
-        gather.linear(0, &map, &x, &x).unwrap();
+        gather.take(&map, &x).unwrap();
         // A map that shares the input adds nothing.
-        gather.linear(0, &shared, &x, &x).unwrap();
-        gather.linear(0, &self::map("u", 48), &x, &x).unwrap();
+        gather.take(&shared, &x).unwrap();
+        gather.take(&self::map("u", 48), &x).unwrap();
     }
     let mut seen = gather.finish().unwrap();
     let (w, v) = (seen.remove("w").unwrap(), seen.remove("v").unwrap());
@@ -267,7 +267,7 @@ fn drift_is_the_same_from_sums_and_from_a_file() {
         let mut gather = Gather::new(&place, &[Stage::alone(vec![&map])]);
         for (i, tokens) in [40, 24].into_iter().enumerate() {
             let x = tensor(tokens, 48, i);
-            gather.linear(0, &map, &x, &x).unwrap();
+            gather.take(&map, &x).unwrap();
         }
         let w = gather.finish().unwrap().remove("w").unwrap();
         w.drift(&[3, 1, 40]).unwrap().unwrap()
@@ -325,7 +325,7 @@ fn inputs_of_experts_share_slots_of_a_file() {
         for (chunk, counts) in [[40, 30, 10], [24, 0, 24]].into_iter().enumerate() {
             for (k, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                 let x = tensor(count, 48, 3 * chunk + k);
-                gather.linear(0, &maps[k], &x, &x).unwrap();
+                gather.take(&maps[k], &x).unwrap();
             }
         }
         gather.finish().unwrap()
