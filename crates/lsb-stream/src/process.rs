@@ -21,9 +21,9 @@ pub fn give_freed_memory_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// Buffers from this size on are mapped, and unmapped when they are freed.
-        const MAPPED: libc::c_int = 1 << 20;
+        const MAPPED: libc::c_int = 8 << 20;
         /// Free bytes at the top of the heap from which on they are given back.
-        const TOP: libc::c_int = 4 << 20;
+        const TOP: libc::c_int = 16 << 20;
         for (parameter, value) in [(libc::M_MMAP_THRESHOLD, MAPPED), (libc::M_TRIM_THRESHOLD, TOP)] {
             // SAFETY: mallopt takes two numbers and has no conditions beside that; it fails where it does not know the first,
             // and all is as before.

@@ -13,8 +13,11 @@ use std::fmt::Write as _;
 
 /// Methods whose packages are run, coarse to fine.
 const METHODS: &[&str] = &[
+    "trellis:1",
     "residual-binary:1",
+    "trellis:1.2",
     "outlier-binary",
+    "trellis:1.4",
     "trellis:1.6",
     "ternary",
     "trellis:1.8",
