@@ -11,6 +11,7 @@ pub mod codec;
 mod distortion;
 mod error;
 mod group;
+mod isa;
 mod number;
 mod parameters;
 mod quantizer;
@@ -23,6 +24,7 @@ mod weights;
 pub use distortion::Distortion;
 pub use error::{Error, Result};
 pub use group::Group;
+pub use isa::Isa;
 pub use parameters::{Parameters, Reader, Value};
 pub use quantizer::{
     Account, EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder, TileEncoder,

@@ -53,53 +53,112 @@ pub(super) fn decode_lanes<const N: usize>(
     context: &mut impl Context,
     out: &mut [u8],
 ) -> Result<()> {
-    let lanes = out.len().min(N);
-    let Some((head, body)) = bytes.split_at_checked(4 * lanes) else {
-        return Err(bad(format!("{} bytes cannot hold the states of {lanes} lanes", bytes.len())));
-    };
-    let (mut words, rest) = body.as_chunks::<2>();
-    if !rest.is_empty() {
-        return Err(bad("half a word at the end".into()));
-    }
-    let mut states = [LOW; N];
-    for (lane, (state, bytes)) in states.iter_mut().zip(head.as_chunks::<4>().0).enumerate() {
-        *state = u32::from_le_bytes(*bytes);
-        if !(LOW..LOW << 16).contains(state) {
-            return Err(bad(format!("lane {lane} starts in state {state:#x}, outside 2^15..2^31")));
+    let mut run = RunDecoder::<N>::new(bytes, out.len())?;
+    run.decode(tables, context, 0, out)?;
+    run.finish()
+}
+
+/// A run that is decoded in pieces of whole steps: `N` symbols each, one for each lane.
+#[derive(Clone, Debug)]
+pub struct RunDecoder<'w, const N: usize = LANES> {
+    /// The state of each lane.
+    pub states: [u32; N],
+    words: &'w [[u8; 2]],
+    /// Lanes that have symbols.
+    lanes: usize,
+}
+
+impl<'w, const N: usize> RunDecoder<'w, N> {
+    /// The run of `symbols` symbols that is all of `bytes`.
+    ///
+    /// # Errors
+    /// If the bytes are too short, or a state is out of range.
+    pub fn new(bytes: &'w [u8], symbols: usize) -> Result<Self> {
+        let lanes = symbols.min(N);
+        let Some((head, body)) = bytes.split_at_checked(4 * lanes) else {
+            return Err(bad(format!("{} bytes cannot hold the states of {lanes} lanes", bytes.len())));
+        };
+        let (words, rest) = body.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(bad("half a word at the end".into()));
         }
+        let mut states = [LOW; N];
+        for (lane, (state, bytes)) in states.iter_mut().zip(head.as_chunks::<4>().0).enumerate() {
+            *state = u32::from_le_bytes(*bytes);
+            if !(LOW..LOW << 16).contains(state) {
+                return Err(bad(format!("lane {lane} starts in state {state:#x}, outside 2^15..2^31")));
+            }
+        }
+        Ok(RunDecoder { states, words, lanes })
     }
 
-    let mut base = 0;
-    let mut steps = out.chunks_exact_mut(N);
-    // While a whole step's words are there, none of them needs a check of its own. The word is read whether
-    // the lane takes it or not: a branch here would be guessed wrong at every fourth symbol or so.
-    while let Some(window) = words.first_chunk::<N>() {
-        let Some(symbols) = steps.next() else { break };
-        let mut taken = 0;
-        for lane in 0..N {
-            let (symbol, state) = tables[context.table(base + lane)].step(states[lane]);
-            symbols[lane] = symbol;
-            context.update(base + lane, symbol);
-            let refilled = state << 16 | u32::from(u16::from_le_bytes(window[taken % N]));
-            let low = state < LOW;
-            states[lane] = if low { refilled } else { state };
-            taken += usize::from(low);
-        }
-        words = &words[taken..];
-        base += N;
+    /// The words that no lane has taken yet, little-endian.
+    pub fn words(&self) -> &'w [[u8; 2]] {
+        self.words
     }
-    for symbol_chunk in steps.by_ref() {
-        words = last_step(tables, context, &mut states, base, words, symbol_chunk)?;
-        base += N;
-    }
-    words = last_step(tables, context, &mut states, base, words, steps.into_remainder())?;
 
-    if !words.is_empty() {
-        return Err(bad(format!("{} words left over", words.len())));
+    /// Lanes have taken `count` words.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn take(&mut self, count: usize) {
+        self.words = &self.words[count..];
     }
-    match states[..lanes].iter().position(|&s| s != LOW) {
-        None => Ok(()),
-        Some(lane) => Err(bad(format!("lane {lane} ends in state {:#x}, not 2^15", states[lane]))),
+
+    /// Decodes the next symbols, of which the first is symbol `first` of the run. Where these are not whole steps, they are the
+    /// last of the run.
+    ///
+    /// # Errors
+    /// If there are too few words.
+    ///
+    /// # Panics
+    /// If `context` names a table that is not there.
+    pub fn decode(
+        &mut self,
+        tables: &[DecodeTable],
+        context: &mut impl Context,
+        first: usize,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let mut base = first;
+        let mut steps = out.chunks_exact_mut(N);
+        // While a whole step's words are there, none of them needs a check of its own. The word is read whether
+        // the lane takes it or not: a branch here would be guessed wrong at every fourth symbol or so.
+        while let Some(window) = self.words.first_chunk::<N>() {
+            let Some(symbols) = steps.next() else { break };
+            let mut taken = 0;
+            for lane in 0..N {
+                let (symbol, state) = tables[context.table(base + lane)].step(self.states[lane]);
+                symbols[lane] = symbol;
+                context.update(base + lane, symbol);
+                let refilled = state << 16 | u32::from(u16::from_le_bytes(window[taken % N]));
+                let low = state < LOW;
+                self.states[lane] = if low { refilled } else { state };
+                taken += usize::from(low);
+            }
+            self.words = &self.words[taken..];
+            base += N;
+        }
+        for symbols in steps.by_ref() {
+            self.words = last_step(tables, context, &mut self.states, base, self.words, symbols)?;
+            base += N;
+        }
+        self.words = last_step(tables, context, &mut self.states, base, self.words, steps.into_remainder())?;
+        Ok(())
+    }
+
+    /// Checks that the run ends here.
+    ///
+    /// # Errors
+    /// If words are left over, or a lane does not end where encoding started.
+    pub fn finish(self) -> Result<()> {
+        if !self.words.is_empty() {
+            return Err(bad(format!("{} words left over", self.words.len())));
+        }
+        match self.states[..self.lanes].iter().position(|&s| s != LOW) {
+            None => Ok(()),
+            Some(lane) => Err(bad(format!("lane {lane} ends in state {:#x}, not 2^15", self.states[lane]))),
+        }
     }
 }
 

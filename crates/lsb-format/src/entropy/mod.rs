@@ -26,7 +26,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Context, SingleTable, decode_run};
+pub use decode::{Context, RunDecoder, SingleTable, decode_run};
 pub use encode::encode_run;
 pub use escape::{MAX_ESCAPE_BITS, decode_escapes, encode_escapes, fold, unfold};
 pub use positions::{decode_positions, encode_positions};

@@ -150,7 +150,7 @@ impl Table {
 
     /// The form decoders use.
     pub fn decoder(&self) -> DecodeTable {
-        let mut slots = Box::new([0u32; TOTAL as usize]);
+        let mut slots = [0u32; TOTAL as usize];
         for s in 0..256usize {
             let (f, start) = (u32::from(self.freq[s]), u32::from(self.start[s]));
             for bias in 0..f {
@@ -229,14 +229,22 @@ static LOG: [u16; TOTAL as usize + 1] = {
 
 /// For each of the 4096 slots: frequency minus 1 (12 bits), slot minus the symbol's first slot (12 bits),
 /// symbol (8 bits).
+///
+/// Tables of a slice lie one behind the other without anything between, so that one index reaches all of them.
 #[derive(Clone, Debug)]
+#[repr(transparent)]
 pub struct DecodeTable {
-    slots: Box<[u32; TOTAL as usize]>,
+    slots: [u32; TOTAL as usize],
 }
 
 const _: () = assert!(size_of::<[u32; TOTAL as usize]>() == 16 << 10, "one table fits half an L1 cache");
 
 impl DecodeTable {
+    /// The slots: frequency minus 1 in bits 0 to 11, slot minus the symbol's first slot in bits 12 to 23, symbol above.
+    pub fn slots(&self) -> &[u32; TOTAL as usize] {
+        &self.slots
+    }
+
     /// Takes a symbol off `state`. The new state may be below [`super::LOW`]: refill it.
     #[inline(always)]
     pub fn step(&self, state: u32) -> (u8, u32) {

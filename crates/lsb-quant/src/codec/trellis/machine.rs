@@ -45,6 +45,12 @@ impl Machine {
         usize::from(self.mask) + 1
     }
 
+    /// Bits of a state whose parity says if levels are odd, those whose parity turns the bit that goes in, and all.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn masks(self) -> (u8, u8, u8) {
+        (self.odd, self.turn, self.mask)
+    }
+
     /// 0 where a state allows the even levels, 1 where it allows the odd ones.
     #[inline(always)]
     pub(super) fn set(self, state: u8) -> usize {

@@ -22,6 +22,7 @@ mod classes;
 mod decode;
 mod encode;
 pub mod feedback;
+mod kernel;
 mod machine;
 mod rescale;
 mod scales;

@@ -6,14 +6,14 @@
 //! the next, or it starts again in each, so that they can be searched in any order.
 
 use super::classes::Classes;
+use super::kernel::{self, Code, Escape, Progress};
 use super::machine::Machine;
-use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, level_of, null_table, set_of};
+use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, null_table, set_of};
 use crate::Result;
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
 use crate::codec::payload::Payload;
-use lsb_format::entropy::{
-    Context, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, decode_run, encode_escapes, encode_run,
-};
+use crate::isa::Isa;
+use lsb_format::entropy::{LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run};
 
 /// Rows and columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,60 +166,16 @@ pub(super) fn decode(
     let coded = payload.take("escapes", length)?;
     let map = class_map(size, &model.classes);
     let tables: Vec<_> = model.tables().iter().map(Table::decoder).collect();
-    let mut context = Lanes {
-        machine,
-        states: [0; LANES],
-        group: size.rows * LANES,
-        end: if restarts { size.rows * LANES } else { usize::MAX },
-        map: map.as_flattened(),
-        levels: vec![0; LANES * map.len()],
-        escapes: Vec::new(),
-    };
-    let mut symbols = vec![0; LANES * map.len()];
-    decode_run(payload.rest(), &tables, &mut context, &mut symbols)?;
-    let Lanes { mut levels, escapes, .. } = context;
+    let restart = if restarts { size.rows } else { usize::MAX };
+    let code = Code { machine, map: &map, tables: &tables, restart };
+    let Progress { mut levels, escapes, .. } = kernel::decode(payload.rest(), &code, Isa::chosen())?;
     let mut steps = Vec::new();
     decode_escapes(coded, u32::from(k), escapes.len(), &mut steps)?;
-    for (&(i, set), steps) in escapes.iter().zip(steps) {
+    for (&Escape { at, set, symbol }, steps) in escapes.iter().zip(steps) {
         check_steps(steps)?;
-        let class = usize::from(map.as_flattened()[i]);
-        levels[i] = model.shapes[class].escaped(set, symbols[i], steps);
+        let (step, lane) = (at / LANES, at % LANES);
+        let shape = &model.shapes[usize::from(map[step][lane])];
+        levels[step][lane] = shape.escaped(usize::from(set), symbol, steps);
     }
-    Ok(levels.as_chunks().0.to_vec())
-}
-
-/// What the trellis knows while symbols are decoded.
-struct Lanes<'a> {
-    machine: Machine,
-    states: [u8; LANES],
-    /// Symbols of a group of columns.
-    group: usize,
-    /// The symbol before which all lanes start again.
-    end: usize,
-    map: &'a [u8],
-    levels: Vec<i32>,
-    /// Symbols that are escapes, and the sets of their levels.
-    escapes: Vec<(usize, usize)>,
-}
-
-impl Context for Lanes<'_> {
-    #[inline(always)]
-    fn table(&self, i: usize) -> usize {
-        2 * usize::from(self.map[i]) + self.machine.set(self.states[i % LANES])
-    }
-
-    #[inline(always)]
-    fn update(&mut self, i: usize, symbol: u8) {
-        let state = &mut self.states[i % LANES];
-        let set = self.machine.set(*state);
-        self.levels[i] = level_of(set, symbol);
-        if symbol < 2 {
-            self.escapes.push((i, set));
-        }
-        *state = self.machine.next(*state, symbol & 1);
-        if i + 1 == self.end {
-            self.states = [0; LANES];
-            self.end += self.group;
-        }
-    }
+    Ok(levels)
 }
