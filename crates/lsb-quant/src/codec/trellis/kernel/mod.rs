@@ -2,6 +2,8 @@
 //! and are chosen by what the processor can do.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
 #[cfg(test)]
@@ -62,6 +64,8 @@ pub(super) fn decode(bytes: &[u8], code: &Code<'_>, isa: Isa) -> Result<Progress
     let mut progress =
         Progress { step: 0, states: [0; LANES], levels: vec![[0; LANES]; steps], escapes: Vec::new() };
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::decode(&mut run, code, &mut progress),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => avx512::decode(&mut run, code, &mut progress),
         _ => {}
