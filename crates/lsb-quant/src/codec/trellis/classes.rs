@@ -106,6 +106,15 @@ impl Classes {
         sum.clamp(0, self.count as i32 - 1) as usize
     }
 
+    /// The classes of some columns of a row, one behind the other, from column `first` on.
+    #[inline]
+    pub(super) fn classes(&self, row: usize, first: usize, out: &mut [u8]) {
+        let (base, last) = (i16::from(self.rows[row]) - self.first as i16, self.count as i16 - 1);
+        for (class, &col) in out.iter_mut().zip(&self.cols[first..]) {
+            *class = (base + i16::from(col)).clamp(0, last) as u8;
+        }
+    }
+
     /// Standard deviation in the middle of a class, where indices came from deviations.
     pub(super) fn deviation(&self, class: usize) -> f64 {
         crate::number::exp2((self.first + class as i32) as f64 / PER_OCTAVE)
@@ -202,6 +211,9 @@ mod tests {
             for r in 0..rows.len() {
                 for c in 0..cols.len() {
                     prop_assert_eq!(back.class(r, c), classes.class(r, c));
+                    let mut one = [0];
+                    back.classes(r, c, &mut one);
+                    prop_assert_eq!(usize::from(one[0]), classes.class(r, c));
                 }
             }
         }

@@ -40,11 +40,11 @@ impl Size {
 
 /// The class of every sample, in the order of the lanes; the number of classes where there is none.
 pub(super) fn class_map(size: Size, classes: &Classes) -> Vec<[u8; LANES]> {
-    let none = classes.count() as u8;
-    let of = |(row, first, width): (usize, usize, usize)| {
-        std::array::from_fn(|lane| if lane < width { classes.class(row, first + lane) as u8 } else { none })
-    };
-    size.each_step().map(of).collect()
+    let mut map = vec![[classes.count() as u8; LANES]; size.groups() * size.rows];
+    for ((row, first, width), out) in size.each_step().zip(&mut map) {
+        classes.classes(row, first, &mut out[..width]);
+    }
+    map
 }
 
 /// What the samples of a tile are coded with.
