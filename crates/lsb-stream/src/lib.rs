@@ -3,6 +3,7 @@
 //! Opens models and packages with positional reads, holds everything large inside one [`Budget`], reads the
 //! next work while the current one is computed, journals what is done, publishes by rename.
 
+mod allocator;
 mod budget;
 mod calibration;
 mod check;
@@ -23,6 +24,7 @@ pub mod spill;
 pub mod store;
 pub mod weights;
 
+pub use allocator::give_freed_memory_back;
 pub use budget::{Budget, Reservation};
 pub use calibration::{CalibrationSource, Calibrator};
 pub use check::ModelCheck;
@@ -33,7 +35,7 @@ pub use error::{Error, Result};
 pub use manager::StreamingManager;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, PlannedTensor};
-pub use process::{give_freed_memory_back, peak_rss_bytes, reset_peak_rss};
+pub use process::{peak_rss_bytes, reset_peak_rss};
 pub use report::{CompressReport, LayerReport, TensorReport};
 pub use spill::ActivationStore;
 pub use weights::{

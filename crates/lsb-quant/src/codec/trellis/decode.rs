@@ -2,13 +2,16 @@
 
 use super::machine::Machine;
 use super::scales::Side;
-use super::tile::{self, Size};
+use super::tile::{self, Scratch, Size};
 use super::{CONSTANT, RESTARTING, RUNNING_ON};
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::scale::TileExponent;
 use crate::{MatrixInfo, Result, TensorDecoder};
+use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
+use pulp::Arch;
+use std::cell::RefCell;
 
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -50,18 +53,51 @@ impl TensorDecoder for Decoder {
         let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
         let step = finite("step", payload.array("step")?)?;
         let size = Size { rows: tile.rows as usize, cols: tile.cols as usize };
-        let levels = tile::decode(payload, size, self.machine, kind == RESTARTING)?;
         let steps: Vec<f32> =
             (0..size.cols).map(|c| column_step(step, &self.cols, tile.col as usize + c)).collect();
-        for ((row, first, width), levels) in size.each_step().zip(&levels) {
-            let factor = self.rows.get(tile.row as usize + row).copied().unwrap_or(1.0);
-            let weights = &mut out[row * size.cols + first..][..width];
-            for ((w, &level), &step) in weights.iter_mut().zip(levels).zip(&steps[first..]) {
-                *w = weight(level, step, factor);
+        let rows = self.rows.get(tile.row as usize..).unwrap_or_default();
+        SCRATCH.with_borrow_mut(|scratch| {
+            let levels = tile::decode(payload, size, self.machine, kind == RESTARTING, scratch)?;
+            let powers = exponent.multiply();
+            Arch::new().dispatch(|| to_weights(levels, size, &steps, rows, powers, out));
+            Ok(())
+        })
+    }
+}
+
+thread_local! {
+    /// About 2 MB for each thread that decodes.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Turns levels in the order of the lanes into weights in rows. A compiler that may use wider vectors makes the same of it.
+#[inline(always)]
+fn to_weights(
+    levels: &[[i32; LANES]],
+    size: Size,
+    steps: &[f32],
+    rows: &[f32],
+    powers: [f32; 2],
+    out: &mut [f32],
+) {
+    let [a, b] = powers;
+    let scaled =
+        |level: i32, step: f32, factor: f32| (weight(level, step, factor) * a * b).clamp(f32::MIN, f32::MAX);
+    for ((row, first, width), levels) in size.each_step().zip(levels) {
+        let factor = rows.get(row).copied().unwrap_or(1.0);
+        let (out, steps) = (&mut out[row * size.cols + first..][..width], &steps[first..][..width]);
+        match (out.first_chunk_mut::<LANES>(), steps.first_chunk::<LANES>()) {
+            (Some(out), Some(steps)) => {
+                for lane in 0..LANES {
+                    out[lane] = scaled(levels[lane], steps[lane], factor);
+                }
+            }
+            _ => {
+                for ((w, &level), &step) in out.iter_mut().zip(levels).zip(steps) {
+                    *w = scaled(level, step, factor);
+                }
             }
         }
-        exponent.multiply_all(out);
-        Ok(())
     }
 }
 

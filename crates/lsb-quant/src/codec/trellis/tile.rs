@@ -6,14 +6,16 @@
 //! the next, or it starts again in each, so that they can be searched in any order.
 
 use super::classes::Classes;
-use super::kernel::{self, Code, Escape, Progress};
+use super::kernel::{self, Code, Escape};
 use super::machine::Machine;
 use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, null_table, set_of};
 use crate::Result;
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
 use crate::codec::payload::Payload;
 use crate::isa::Isa;
-use lsb_format::entropy::{LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run};
+use lsb_format::entropy::{
+    DecodeTable, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run,
+};
 
 /// Rows and columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +42,17 @@ impl Size {
 
 /// The class of every sample, in the order of the lanes; the number of classes where there is none.
 pub(super) fn class_map(size: Size, classes: &Classes) -> Vec<[u8; LANES]> {
-    let mut map = vec![[classes.count() as u8; LANES]; size.groups() * size.rows];
-    for ((row, first, width), out) in size.each_step().zip(&mut map) {
+    let mut map = Vec::new();
+    fill_class_map(size, classes, &mut map);
+    map
+}
+
+fn fill_class_map(size: Size, classes: &Classes, map: &mut Vec<[u8; LANES]>) {
+    map.clear();
+    map.resize(size.groups() * size.rows, [classes.count() as u8; LANES]);
+    for ((row, first, width), out) in size.each_step().zip(map) {
         classes.classes(row, first, &mut out[..width]);
     }
-    map
 }
 
 /// What the samples of a tile are coded with.
@@ -150,28 +158,42 @@ pub(super) fn encode(
     Ok(encode_run(&symbols, &tables, |i| usize::from(which[i]), out)?)
 }
 
+/// What decoding a tile takes, to be used for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    map: Vec<[u8; LANES]>,
+    tables: Vec<DecodeTable>,
+    levels: Vec<[i32; LANES]>,
+    escapes: Vec<Escape>,
+    steps: Vec<u32>,
+}
+
 /// Decodes the levels of a tile, in the order of the lanes, from all that is left of its payload.
 ///
 /// # Errors
 /// If the bytes are not what [`encode`] writes for a tile of that size.
-pub(super) fn decode(
+pub(super) fn decode<'s>(
     mut payload: Payload<'_>,
     size: Size,
     machine: Machine,
     restarts: bool,
-) -> Result<Vec<[i32; LANES]>> {
+    scratch: &'s mut Scratch,
+) -> Result<&'s [[i32; LANES]]> {
     let model = Model::read(&mut payload, size)?;
     let [k] = payload.array("escape parameter")?;
     let length = payload.u32("escapes length")? as usize;
     let coded = payload.take("escapes", length)?;
-    let map = class_map(size, &model.classes);
-    let tables: Vec<_> = model.tables().iter().map(Table::decoder).collect();
-    let restart = if restarts { size.rows } else { usize::MAX };
-    let code = Code { machine, map: &map, tables: &tables, restart };
-    let Progress { mut levels, escapes, .. } = kernel::decode(payload.rest(), &code, Isa::chosen())?;
-    let mut steps = Vec::new();
-    decode_escapes(coded, u32::from(k), escapes.len(), &mut steps)?;
-    for (&Escape { at, set, symbol }, steps) in escapes.iter().zip(steps) {
+    let Scratch { map, tables, levels, escapes, steps } = scratch;
+    fill_class_map(size, &model.classes, map);
+    tables.clear();
+    tables.extend(model.tables().iter().map(Table::decoder));
+    levels.resize(map.len(), [0; LANES]);
+    escapes.clear();
+    let code = Code { machine, map, tables, restart: if restarts { size.rows } else { usize::MAX } };
+    kernel::decode(payload.rest(), &code, Isa::chosen(), levels, escapes)?;
+    steps.clear();
+    decode_escapes(coded, u32::from(k), escapes.len(), steps)?;
+    for (&Escape { at, set, symbol }, &steps) in escapes.iter().zip(&*steps) {
         check_steps(steps)?;
         let (step, lane) = (at / LANES, at % LANES);
         let shape = &model.shapes[usize::from(map[step][lane])];

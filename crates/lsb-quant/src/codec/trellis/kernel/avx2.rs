@@ -24,7 +24,7 @@ static EXPAND: [u64; 256] = {
 };
 
 /// Decodes steps as long as there are words for all lanes, or does nothing where the processor cannot.
-pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress) {
+pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) {
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has what the function is compiled for.
         #[allow(unsafe_code)]
@@ -52,7 +52,7 @@ struct Masks {
 }
 
 #[target_feature(enable = "avx2")]
-fn decode_steps(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress) {
+fn decode_steps(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) {
     let words = run.words();
     let (odd, turn, mask) = code.machine.masks();
     let masks = Masks {

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 const HALF: usize = LANES / 2;
 
 /// Decodes steps as long as there are words for all lanes, or does nothing where the processor cannot.
-pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress) {
+pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) {
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
         // SAFETY: the processor has what the function is compiled for.
         #[allow(unsafe_code)]
@@ -28,7 +28,7 @@ struct Lanes {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn decode_steps(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress) {
+fn decode_steps(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) {
     let words = run.words();
     let (odd, turn, mask) = code.machine.masks();
     let masks = Masks {

@@ -38,31 +38,36 @@ pub(super) struct Escape {
 }
 
 /// How far lanes are.
-#[derive(Clone, Debug)]
-pub(super) struct Progress {
+#[derive(Debug)]
+struct Progress<'a> {
     /// Steps done.
     step: usize,
     /// States of the trellis.
     states: [u8; LANES],
-    pub(super) levels: Vec<[i32; LANES]>,
-    /// In order.
-    pub(super) escapes: Vec<Escape>,
+    levels: &'a mut [[i32; LANES]],
+    escapes: &'a mut Vec<Escape>,
 }
 
-/// Decodes all levels of a tile from all of `bytes`.
+/// Decodes all levels of a tile from all of `bytes` into `levels`, those that are no escapes. What is one is appended to
+/// `escapes`, in order.
 ///
 /// # Errors
 /// As [`lsb_format::entropy::decode_run`].
 ///
 /// # Panics
-/// If there are not two tables for every class of the map.
-pub(super) fn decode(bytes: &[u8], code: &Code<'_>, isa: Isa) -> Result<Progress> {
+/// If there are not two tables for every class of the map, or not as many levels as classes.
+pub(super) fn decode(
+    bytes: &[u8],
+    code: &Code<'_>,
+    isa: Isa,
+    levels: &mut [[i32; LANES]],
+    escapes: &mut Vec<Escape>,
+) -> Result<()> {
     let largest = code.map.as_flattened().iter().copied().max().unwrap_or(0);
     assert!(code.tables.len() >= 2 * (usize::from(largest) + 1), "two tables for every class");
-    let steps = code.map.len();
-    let mut run = RunDecoder::new(bytes, LANES * steps)?;
-    let mut progress =
-        Progress { step: 0, states: [0; LANES], levels: vec![[0; LANES]; steps], escapes: Vec::new() };
+    assert_eq!(levels.len(), code.map.len(), "a level for every sample");
+    let mut run = RunDecoder::new(bytes, LANES * levels.len())?;
+    let mut progress = Progress { step: 0, states: [0; LANES], levels, escapes };
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::decode(&mut run, code, &mut progress),
@@ -71,6 +76,5 @@ pub(super) fn decode(bytes: &[u8], code: &Code<'_>, isa: Isa) -> Result<Progress
         _ => {}
     }
     scalar::decode(&mut run, code, &mut progress)?;
-    run.finish()?;
-    Ok(progress)
+    run.finish()
 }

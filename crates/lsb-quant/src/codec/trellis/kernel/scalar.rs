@@ -9,7 +9,7 @@ use lsb_format::entropy::{Context, LANES, RunDecoder};
 ///
 /// # Errors
 /// If there are too few words.
-pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress) -> Result<()> {
+pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) -> Result<()> {
     let first = LANES * progress.step;
     let restart = code.restart.saturating_mul(LANES);
     // The end of the column that is being decoded.
@@ -22,15 +22,15 @@ pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut P
 }
 
 /// What the trellis knows while symbols are decoded.
-struct Lanes<'a, 'c> {
+struct Lanes<'a, 'c, 'p> {
     code: &'a Code<'c>,
     /// The symbol before which all lanes start again.
     end: usize,
     restart: usize,
-    progress: &'a mut Progress,
+    progress: &'a mut Progress<'p>,
 }
 
-impl Context for Lanes<'_, '_> {
+impl Context for Lanes<'_, '_, '_> {
     #[inline(always)]
     fn table(&self, i: usize) -> usize {
         let class = self.code.map[i / LANES][i % LANES];
