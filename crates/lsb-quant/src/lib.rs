@@ -27,7 +27,8 @@ pub use group::Group;
 pub use isa::Isa;
 pub use parameters::{Parameters, Reader, Value};
 pub use quantizer::{
-    Account, EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder, TileEncoder,
+    Account, EncodedTile, Estimate, MatrixInfo, PerTile, Quantizer, TensorDecoder, TensorEncoder,
+    TileEncoder, TileProducts,
 };
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;

@@ -198,6 +198,11 @@ pub trait TensorDecoder: Send + Sync {
     /// If the bytes are not a tile of this tensor.
     fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()>;
 
+    /// Products with activations that need no decoded weights, where the codec has them.
+    fn products(&self) -> Option<&dyn TileProducts> {
+        None
+    }
+
     /// True where [`TensorDecoder::decode_exact`] restores the source bit for bit.
     fn is_exact(&self) -> bool {
         false
@@ -212,6 +217,25 @@ pub trait TensorDecoder: Send + Sync {
         let _ = (parts, out);
         Err(lsb_format::Error::argument(format!("tile {} has no exact form", tile.index)).into())
     }
+}
+
+/// Multiplies tiles with activations as they are decoded, so that their weights are never written out: for the few tokens
+/// of a step of generation, where decoding and writing weights would take longer than using them.
+pub trait TileProducts: Send + Sync {
+    /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles with
+    /// their parts, with the inputs `x`, of shape `[tokens, columns of the matrix]`.
+    ///
+    /// Results are those of decoded weights but for the rounding of sums: with `n` columns, the error of an output is at
+    /// most `n 2^-23` of the sum of all magnitudes `|w x|`. They do not depend on the CPU. Two tiles at once are
+    /// faster than one by one.
+    ///
+    /// # Errors
+    /// As [`TensorDecoder::decode`]. What is in `y` then is unspecified.
+    ///
+    /// # Panics
+    /// If a length does not fit the tiles.
+    fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32])
+    -> Result<()>;
 }
 
 /// Encodes one tile at a time, knowing nothing of its neighbours.

@@ -53,6 +53,64 @@ fn matrix(rows: u64, cols: u64, dtype: DType) -> MatrixInfo {
 }
 
 #[test]
+fn products_are_those_of_decoded_weights() {
+    let mut with_products = 0;
+    for (name, codec) in codecs() {
+        for (rows, cols, dtype) in [(700, 1100, DType::BF16), (1, 40, DType::F32), (513, 3, DType::F16)] {
+            let (matrix, tokens) = (matrix(rows, cols, dtype), 3);
+            let mut weights = gaussian(5, (rows * cols) as usize);
+            // Rows and columns of many sizes, a few weights far out, and a tile of equal ones.
+            for (i, w) in weights.iter_mut().enumerate() {
+                *w *= 0.02 * (1 + i / cols as usize % 5) as f32 * if i % 997 == 0 { 50.0 } else { 1.0 };
+            }
+            if rows == 1 {
+                weights.fill(0.25);
+            }
+            let encoded = encode(&*codec, &matrix, &bytes_of(dtype, &weights), 3).unwrap();
+            let decoder = codec.decoder(&matrix, &encoded.side).unwrap();
+            let Some(products) = decoder.products() else { continue };
+            with_products += 1;
+            let decoded = decode(&*codec, &matrix, &encoded, usize::MAX).unwrap();
+            let x = gaussian(6, tokens * cols as usize);
+            let tiling = codec.tiling(&matrix).unwrap();
+            let parts: Vec<Vec<&[u8]>> = encoded.tiles.iter().map(|t| t.parts().collect()).collect();
+            for together in [1, 2, 3] {
+                let mut y = vec![0.0f32; tokens * rows as usize];
+                for band in 0..tiling.len() / tiling.across() {
+                    let numbers: Vec<u64> = (band * tiling.across()..(band + 1) * tiling.across()).collect();
+                    let first = tiling.tile(numbers[0]);
+                    let mut part = vec![0.0; tokens * first.rows as usize];
+                    for numbers in numbers.chunks(together) {
+                        let tiles: Vec<_> =
+                            numbers.iter().map(|&n| (tiling.tile(n), &*parts[n as usize])).collect();
+                        products.add_products(&tiles, &x, tokens, &mut part).unwrap();
+                    }
+                    for (token, part) in part.chunks(first.rows as usize).enumerate() {
+                        y[token * rows as usize + first.row as usize..][..part.len()].copy_from_slice(part);
+                    }
+                }
+                for (i, &y) in y.iter().enumerate() {
+                    let (token, row) = (i / rows as usize, i % rows as usize);
+                    let terms = decoded[row * cols as usize..][..cols as usize]
+                        .iter()
+                        .zip(&x[token * cols as usize..]);
+                    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), (&w, &x)| {
+                        let product = f64::from(w) * f64::from(x);
+                        (sum + product, size + product.abs())
+                    });
+                    let bound = cols as f64 * 2f64.powi(-23) * size + 1e-30;
+                    assert!(
+                        (f64::from(y) - sum).abs() <= bound,
+                        "{name}: {rows} x {cols}, output {i}: {y} is not {sum}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(with_products > 0, "some codecs multiply");
+}
+
+#[test]
 fn bytes_depend_neither_on_spans_nor_on_threads() {
     // Values on a coarse grid have many equal magnitudes, so that ties cross tiles.
     let weights: Vec<f32> = gaussian(3, 700 * 1001).iter().map(|x| (x * 64.0).round() / 64.0).collect();

@@ -150,14 +150,21 @@ impl Table {
 
     /// The form decoders use.
     pub fn decoder(&self) -> DecodeTable {
-        let mut slots = [0u32; TOTAL as usize];
-        for s in 0..256usize {
-            let (f, start) = (u32::from(self.freq[s]), u32::from(self.start[s]));
-            for bias in 0..f {
-                slots[(start + bias) as usize] = (f - 1) | bias << 12 | (s as u32) << 24;
+        let mut out = DecodeTable::default();
+        self.decoder_into(&mut out);
+        out
+    }
+
+    /// As [`Table::decoder`], in the place of a table that is no longer needed.
+    pub fn decoder_into(&self, out: &mut DecodeTable) {
+        let mut left = out.slots.as_mut_slice();
+        for (symbol, &f) in self.freq.iter().enumerate().filter(|&(_, &f)| f > 0) {
+            let slots = left.split_off_mut(..usize::from(f)).unwrap_or_default();
+            let first = (u32::from(f) - 1) | (symbol as u32) << 24;
+            for (bias, slot) in (0..).zip(slots) {
+                *slot = first | bias << 12;
             }
         }
-        DecodeTable { slots }
     }
 }
 
@@ -238,6 +245,13 @@ pub struct DecodeTable {
 }
 
 const _: () = assert!(size_of::<[u32; TOTAL as usize]>() == 16 << 10, "one table fits half an L1 cache");
+
+impl Default for DecodeTable {
+    /// A table that decodes nothing, to be written over.
+    fn default() -> Self {
+        DecodeTable { slots: [0; TOTAL as usize] }
+    }
+}
 
 impl DecodeTable {
     /// The slots: frequency minus 1 in bits 0 to 11, slot minus the symbol's first slot in bits 12 to 23, symbol above.

@@ -115,6 +115,17 @@ impl Classes {
         }
     }
 
+    /// For each row what it adds to the class of its samples; the class is that and what the column adds, held in range.
+    pub(super) fn row_terms(&self, out: &mut Vec<i16>) {
+        out.clear();
+        out.extend(self.rows.iter().map(|&r| i16::from(r) - self.first as i16));
+    }
+
+    /// What each column adds.
+    pub(super) fn col_terms(&self) -> impl Iterator<Item = i16> {
+        self.cols.iter().map(|&c| i16::from(c))
+    }
+
     /// Standard deviation in the middle of a class, where indices came from deviations.
     pub(super) fn deviation(&self, class: usize) -> f64 {
         crate::number::exp2((self.first + class as i32) as f64 / PER_OCTAVE)

@@ -1,13 +1,14 @@
 //! Decoding one tile. This is the specification of the format.
 
 use super::machine::Machine;
+use super::products::Products;
 use super::scales::Side;
-use super::tile::{self, Scratch, Size};
+use super::tile::{self, CodedTile, Scratch, Sink, Size};
 use super::{CONSTANT, RESTARTING, RUNNING_ON};
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::scale::TileExponent;
-use crate::{MatrixInfo, Result, TensorDecoder};
+use crate::{MatrixInfo, Result, TensorDecoder, TileProducts};
 use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
 use pulp::Arch;
@@ -35,69 +36,173 @@ impl Decoder {
 
 impl TensorDecoder for Decoder {
     fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
+        match Opened::new(self, tile, parts)? {
+            Opened::Constant(value) => {
+                out.fill(value);
+                Ok(())
+            }
+            Opened::Levels(scales, payload) => SCRATCH.with_borrow_mut(|scratch| {
+                let mut dense = Dense { scales: &scales, out };
+                tile::decode([scales.coded(payload)], self.machine, scratch, &mut dense)
+            }),
+        }
+    }
+
+    fn products(&self) -> Option<&dyn TileProducts> {
+        Some(self)
+    }
+}
+
+impl TileProducts for Decoder {
+    fn add_products(
+        &self,
+        tiles: &[(Tile, &[&[u8]])],
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let width = x.len() / tokens.max(1);
+        PRODUCTS.with_borrow_mut(|(scratch, products)| {
+            for pair in tiles.chunks(2) {
+                let Some((first, _)) = pair.first() else { continue };
+                products.begin(tokens, first.rows as usize);
+                let mut coded = [const { None }; 2];
+                let mut factors = &[][..];
+                let mut slots = coded.iter_mut();
+                for (tile, parts) in pair {
+                    let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
+                    match Opened::new(self, tile, parts)? {
+                        Opened::Constant(value) => products.add_constant(value, inputs, y),
+                        Opened::Levels(scales, payload) => {
+                            factors = scales.rows;
+                            products.add_tile(&scales.steps, scales.powers, inputs);
+                            if let Some(slot) = slots.next() {
+                                *slot = Some(scales.coded(payload));
+                            }
+                        }
+                    }
+                }
+                tile::decode(coded.into_iter().flatten(), self.machine, scratch, products)?;
+                products.end(factors, y);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The head of a tile.
+enum Opened<'d, 'p> {
+    /// All weights are this.
+    Constant(f32),
+    /// Levels, what they are multiplied by, and what is left of the payload.
+    Levels(TileScales<'d>, Payload<'p>),
+}
+
+impl<'d, 'p> Opened<'d, 'p> {
+    fn new(decoder: &'d Decoder, tile: &Tile, parts: &[&'p [u8]]) -> Result<Self> {
         let mut payload = Payload::new(only_part(parts)?);
         let [kind] = payload.array("kind")?;
         match kind {
             CONSTANT => {
                 let value = finite("value", payload.array("value")?)?;
                 payload.finish()?;
-                out.fill(value);
-                return Ok(());
+                Ok(Opened::Constant(value))
             }
-            RUNNING_ON | RESTARTING => {}
+            RUNNING_ON | RESTARTING => {
+                let scales = TileScales::read(&mut payload, kind, decoder, tile)?;
+                Ok(Opened::Levels(scales, payload))
+            }
             _ => {
                 let message = format!("a tile of kind {kind}, where {RESTARTING} is the last");
-                return Err(Error::corruption("P30", message).into());
+                Err(Error::corruption("P30", message).into())
             }
         }
-        let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
-        let step = finite("step", payload.array("step")?)?;
-        let size = Size { rows: tile.rows as usize, cols: tile.cols as usize };
-        let steps: Vec<f32> =
-            (0..size.cols).map(|c| column_step(step, &self.cols, tile.col as usize + c)).collect();
-        let rows = self.rows.get(tile.row as usize..).unwrap_or_default();
-        SCRATCH.with_borrow_mut(|scratch| {
-            let levels = tile::decode(payload, size, self.machine, kind == RESTARTING, scratch)?;
-            let powers = exponent.multiply();
-            Arch::new().dispatch(|| to_weights(levels, size, &steps, rows, powers, out));
-            Ok(())
-        })
     }
 }
 
 thread_local! {
     /// About 2 MB for each thread that decodes.
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<[Scratch; 2]> = RefCell::default();
+    static PRODUCTS: RefCell<([Scratch; 2], Products)> = RefCell::default();
 }
 
-/// Turns levels in the order of the lanes into weights in rows. A compiler that may use wider vectors makes the same of it.
-#[inline(always)]
-fn to_weights(
-    levels: &[[i32; LANES]],
+/// What levels of a tile are multiplied by.
+#[derive(Debug)]
+struct TileScales<'d> {
     size: Size,
-    steps: &[f32],
-    rows: &[f32],
+    restarts: bool,
+    /// The step of each column.
+    steps: Vec<f32>,
+    /// The factor of each row; empty where all are 1.
+    rows: &'d [f32],
+    /// A power of two in two factors.
     powers: [f32; 2],
-    out: &mut [f32],
-) {
-    let [a, b] = powers;
-    let scaled =
-        |level: i32, step: f32, factor: f32| (weight(level, step, factor) * a * b).clamp(f32::MIN, f32::MAX);
-    for ((row, first, width), levels) in size.each_step().zip(levels) {
-        let factor = rows.get(row).copied().unwrap_or(1.0);
-        let (out, steps) = (&mut out[row * size.cols + first..][..width], &steps[first..][..width]);
-        match (out.first_chunk_mut::<LANES>(), steps.first_chunk::<LANES>()) {
-            (Some(out), Some(steps)) => {
-                for lane in 0..LANES {
-                    out[lane] = scaled(levels[lane], steps[lane], factor);
+}
+
+impl<'d> TileScales<'d> {
+    /// Reads the head of a tile of levels of that kind.
+    fn read(payload: &mut Payload<'_>, kind: u8, decoder: &'d Decoder, tile: &Tile) -> Result<Self> {
+        let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
+        let step = finite("step", payload.array("step")?)?;
+        let size = Size { rows: tile.rows as usize, cols: tile.cols as usize };
+        let steps = (0..size.cols).map(|c| column_step(step, &decoder.cols, tile.col as usize + c)).collect();
+        let rows = decoder.rows.get(tile.row as usize..).unwrap_or_default();
+        Ok(TileScales { size, restarts: kind == RESTARTING, steps, rows, powers: exponent.multiply() })
+    }
+
+    fn coded<'p>(&self, payload: Payload<'p>) -> CodedTile<'p> {
+        CodedTile { payload, size: self.size, restarts: self.restarts }
+    }
+
+    fn row(&self, row: usize) -> f32 {
+        self.rows.get(row).copied().unwrap_or(1.0)
+    }
+
+    #[inline(always)]
+    fn weight(&self, level: i32, step: f32, factor: f32) -> f32 {
+        let [a, b] = self.powers;
+        (weight(level, step, factor) * a * b).clamp(f32::MIN, f32::MAX)
+    }
+}
+
+/// Weights in rows.
+struct Dense<'a> {
+    scales: &'a TileScales<'a>,
+    out: &'a mut [f32],
+}
+
+impl Dense<'_> {
+    /// A compiler that may use wider vectors makes the same of it.
+    #[inline(always)]
+    fn fill(&mut self, first: usize, levels: &[[i16; LANES]]) {
+        let steps = &self.scales.steps[first..];
+        for (row, levels) in levels.iter().enumerate() {
+            let factor = self.scales.row(row);
+            let out = &mut self.out[row * self.scales.size.cols + first..(row + 1) * self.scales.size.cols];
+            match (out.first_chunk_mut::<LANES>(), steps.first_chunk::<LANES>()) {
+                (Some(out), Some(steps)) => {
+                    for lane in 0..LANES {
+                        out[lane] = self.scales.weight(levels[lane].into(), steps[lane], factor);
+                    }
                 }
-            }
-            _ => {
-                for ((w, &level), &step) in out.iter_mut().zip(levels).zip(steps) {
-                    *w = scaled(level, step, factor);
+                _ => {
+                    for ((w, &level), &step) in out.iter_mut().zip(levels).zip(steps) {
+                        *w = self.scales.weight(level.into(), step, factor);
+                    }
                 }
             }
         }
+    }
+}
+
+impl Sink for Dense<'_> {
+    fn group(&mut self, _: usize, first: usize, levels: &[[i16; LANES]]) {
+        Arch::new().dispatch(|| self.fill(first, levels));
+    }
+
+    fn escape(&mut self, _: usize, row: usize, col: usize, level: i32) {
+        let step = self.scales.steps[col];
+        self.out[row * self.scales.size.cols + col] = self.scales.weight(level, step, self.scales.row(row));
     }
 }
 

@@ -45,10 +45,10 @@ impl Machine {
         usize::from(self.mask) + 1
     }
 
-    /// Bits of a state whose parity says if levels are odd, those whose parity turns the bit that goes in, and all.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn masks(self) -> (u8, u8, u8) {
-        (self.odd, self.turn, self.mask)
+    /// What a bit that goes in adds to a [`Register`].
+    pub(super) fn taps(self) -> u32 {
+        // Bit i of `odd` counts the bit that went in i + 1 steps ago: that one counts i steps after it went in.
+        u32::from(self.odd) << Register::SET | u32::from(self.turn) << Register::TURN
     }
 
     /// 0 where a state allows the even levels, 1 where it allows the odd ones.
@@ -58,7 +58,7 @@ impl Machine {
     }
 
     /// The state after a level `2 k + set` whose `k` has this lowest bit.
-    #[inline(always)]
+    #[cfg(test)]
     pub(super) fn next(self, state: u8, bit: u8) -> u8 {
         (state << 1 | (bit ^ parity(state & self.turn)) & 1) & self.mask
     }
@@ -85,6 +85,37 @@ fn parity(bits: u8) -> u8 {
     (bits.count_ones() & 1) as u8
 }
 
+/// The state of a machine as decoders keep it: not what went in, but what it will come to.
+///
+/// From bit [`Register::SET`] on, whether levels are odd now, after one more step, after two, as far as the bits known so far
+/// decide it; from bit [`Register::TURN`] on the same of what turns the bit that goes in. A step moves all of it down by one
+/// and adds [`Machine::taps`] if the bit is set: no parity has to be counted (the transposed form of the filter that the
+/// code is).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Register(pub(super) u32);
+
+impl Register {
+    /// Place of the bit that says if levels are odd: a table of 2^12 slots above the other one.
+    pub(super) const SET: u32 = 12;
+    /// Place of the bit that turns the one that goes in: that of the lowest bit of a symbol in a slot of a table.
+    pub(super) const TURN: u32 = 24;
+    /// Bits that stay when all are moved down: none moves from one half into the other.
+    pub(super) const STAY: u32 = 0x7f << Self::SET | 0x7f << Self::TURN;
+
+    /// 0 where levels are even, 1 where they are odd.
+    #[inline(always)]
+    pub(super) fn set(self) -> usize {
+        (self.0 >> Self::SET & 1) as usize
+    }
+
+    /// The register after a level `2 k + set` whose `k` has this lowest bit.
+    #[inline(always)]
+    pub(super) fn next(self, taps: u32, bit: u32) -> Register {
+        let goes_in = (self.0 >> Self::TURN ^ bit) & 1;
+        Register(self.0 >> 1 & Self::STAY ^ goes_in.wrapping_neg() & taps)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +140,22 @@ mod tests {
             [(1, 6), (3, 7)],
         ];
         assert_eq!(table(Machine::new(8).unwrap()), expected);
+    }
+
+    #[test]
+    fn registers_go_where_states_go() {
+        for states in STATES {
+            let machine = Machine::new(states).unwrap();
+            let mut random = 1u64;
+            let (mut state, mut register) = (0, Register::default());
+            for _ in 0..10_000 {
+                assert_eq!(register.set(), machine.set(state), "{states} states");
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let bit = (random >> 63) as u8;
+                (state, register) = (machine.next(state, bit), register.next(machine.taps(), bit.into()));
+            }
+        }
     }
 
     #[test]

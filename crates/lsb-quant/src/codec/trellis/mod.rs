@@ -24,6 +24,7 @@ mod encode;
 pub mod feedback;
 mod kernel;
 mod machine;
+mod products;
 mod rescale;
 mod scales;
 mod search;

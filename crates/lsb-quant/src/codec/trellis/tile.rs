@@ -6,7 +6,7 @@
 //! the next, or it starts again in each, so that they can be searched in any order.
 
 use super::classes::Classes;
-use super::kernel::{self, Code, Escape};
+use super::kernel::{self, Code, Escape, MISSING, Stream};
 use super::machine::Machine;
 use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, null_table, set_of};
 use crate::Result;
@@ -42,17 +42,11 @@ impl Size {
 
 /// The class of every sample, in the order of the lanes; the number of classes where there is none.
 pub(super) fn class_map(size: Size, classes: &Classes) -> Vec<[u8; LANES]> {
-    let mut map = Vec::new();
-    fill_class_map(size, classes, &mut map);
-    map
-}
-
-fn fill_class_map(size: Size, classes: &Classes, map: &mut Vec<[u8; LANES]>) {
-    map.clear();
-    map.resize(size.groups() * size.rows, [classes.count() as u8; LANES]);
-    for ((row, first, width), out) in size.each_step().zip(map) {
+    let mut map = vec![[classes.count() as u8; LANES]; size.groups() * size.rows];
+    for ((row, first, width), out) in size.each_step().zip(&mut map) {
         classes.classes(row, first, &mut out[..width]);
     }
+    map
 }
 
 /// What the samples of a tile are coded with.
@@ -161,43 +155,116 @@ pub(super) fn encode(
 /// What decoding a tile takes, to be used for the next one.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    map: Vec<[u8; LANES]>,
+    rows: Vec<i16>,
+    cols: Vec<[i16; LANES]>,
     tables: Vec<DecodeTable>,
-    levels: Vec<[i32; LANES]>,
+    levels: Vec<[i16; LANES]>,
     escapes: Vec<Escape>,
     steps: Vec<u32>,
 }
 
-/// Decodes the levels of a tile, in the order of the lanes, from all that is left of its payload.
+/// The coded levels of one tile.
+#[derive(Debug)]
+pub(super) struct CodedTile<'a> {
+    /// All that is left of its payload.
+    pub(super) payload: Payload<'a>,
+    pub(super) size: Size,
+    /// Whether the trellis starts again in each column.
+    pub(super) restarts: bool,
+}
+
+/// What becomes of levels.
+pub(super) trait Sink {
+    /// The levels of 32 columns of tile `tile`, by rows, of which column `first` of the tile is the first. Those beyond its last
+    /// column mean nothing. Groups of a tile come from left to right.
+    fn group(&mut self, tile: usize, first: usize, levels: &[[i16; LANES]]);
+
+    /// A level that does not fit: [`Sink::group`] saw a zero for it.
+    fn escape(&mut self, tile: usize, row: usize, col: usize, level: i32);
+}
+
+/// Decodes the levels of one tile, or of two that have as many rows: that takes hardly longer.
 ///
 /// # Errors
-/// If the bytes are not what [`encode`] writes for a tile of that size.
-pub(super) fn decode<'s>(
-    mut payload: Payload<'_>,
-    size: Size,
+/// If the bytes are not what [`encode`] writes for tiles of that size.
+pub(super) fn decode<'p>(
+    tiles: impl IntoIterator<Item = CodedTile<'p>>,
     machine: Machine,
-    restarts: bool,
-    scratch: &'s mut Scratch,
-) -> Result<&'s [[i32; LANES]]> {
-    let model = Model::read(&mut payload, size)?;
-    let [k] = payload.array("escape parameter")?;
-    let length = payload.u32("escapes length")? as usize;
-    let coded = payload.take("escapes", length)?;
-    let Scratch { map, tables, levels, escapes, steps } = scratch;
-    fill_class_map(size, &model.classes, map);
-    tables.clear();
-    tables.extend(model.tables().iter().map(Table::decoder));
-    levels.resize(map.len(), [0; LANES]);
-    escapes.clear();
-    let code = Code { machine, map, tables, restart: if restarts { size.rows } else { usize::MAX } };
-    kernel::decode(payload.rest(), &code, Isa::chosen(), levels, escapes)?;
-    steps.clear();
-    decode_escapes(coded, u32::from(k), escapes.len(), steps)?;
-    for (&Escape { at, set, symbol }, &steps) in escapes.iter().zip(&*steps) {
-        check_steps(steps)?;
-        let (step, lane) = (at / LANES, at % LANES);
-        let shape = &model.shapes[usize::from(map[step][lane])];
-        levels[step][lane] = shape.escaped(usize::from(set), symbol, steps);
+    scratch: &mut [Scratch; 2],
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let isa = Isa::chosen();
+    let [scratch_a, scratch_b] = scratch;
+    let mut tiles = tiles.into_iter();
+    let Some(first) = tiles.next() else { return Ok(()) };
+    let mut a = Opened::new(first, machine, scratch_a)?;
+    if let Some(second) = tiles.next() {
+        let mut b = Opened::new(second, machine, scratch_b)?;
+        while a.stream.left().min(b.stream.left()) > 0 {
+            kernel::next_groups(&mut a.stream, &mut b.stream, isa)?;
+            a.show(0, sink);
+            b.show(1, sink);
+        }
+        b.rest(1, isa, sink)?;
     }
-    Ok(levels)
+    a.rest(0, isa, sink)
+}
+
+/// A tile that is being decoded.
+struct Opened<'a> {
+    stream: Stream<'a>,
+    shapes: Vec<Shape>,
+    classes: Classes,
+    /// Column of the tile that is the first of the next group.
+    col: usize,
+    escapes: (&'a [u8], u32),
+    steps: &'a mut Vec<u32>,
+}
+
+impl<'a> Opened<'a> {
+    fn new(tile: CodedTile<'a>, machine: Machine, scratch: &'a mut Scratch) -> Result<Self> {
+        let CodedTile { mut payload, size, restarts } = tile;
+        let model = Model::read(&mut payload, size)?;
+        let [k] = payload.array("escape parameter")?;
+        let length = payload.u32("escapes length")? as usize;
+        let coded = payload.take("escapes", length)?;
+        let Scratch { rows, cols, tables, levels, escapes, steps } = scratch;
+        model.classes.row_terms(rows);
+        cols.clear();
+        cols.resize(size.groups(), [MISSING; LANES]);
+        let terms = cols.as_flattened_mut().iter_mut();
+        terms.zip(model.classes.col_terms()).for_each(|(out, term)| *out = term);
+        // Tables are written in place: they are large.
+        let wanted = model.tables();
+        tables.resize_with(wanted.len(), DecodeTable::default);
+        wanted.iter().zip(&mut *tables).for_each(|(table, out)| table.decoder_into(out));
+        let code = Code { taps: machine.taps(), rows, cols, tables, restarts };
+        let stream = Stream::new(payload.rest(), code, levels, escapes)?;
+        let Model { classes, shapes } = model;
+        Ok(Opened { stream, shapes, classes, col: 0, escapes: (coded, u32::from(k)), steps })
+    }
+
+    fn show(&mut self, tile: usize, sink: &mut impl Sink) {
+        sink.group(tile, self.col, self.stream.levels);
+        self.col += LANES;
+    }
+
+    /// Decodes what is left of the tile.
+    fn rest(mut self, tile: usize, isa: Isa, sink: &mut impl Sink) -> Result<()> {
+        while self.stream.left() > 0 {
+            kernel::next_group(&mut self.stream, isa)?;
+            self.show(tile, sink);
+        }
+        let escapes = self.stream.finish()?;
+        self.steps.clear();
+        decode_escapes(self.escapes.0, self.escapes.1, escapes.len(), self.steps)?;
+        for (&Escape { group, row, lane, set, symbol }, &steps) in escapes.iter().zip(&*self.steps) {
+            check_steps(steps)?;
+            let (row, col) = (row as usize, group as usize * LANES + usize::from(lane));
+            // Missing columns have no escapes: their table has one symbol.
+            let shape = &self.shapes[self.classes.class(row, col)];
+            sink.escape(tile, row, col, shape.escaped(usize::from(set), symbol, steps));
+        }
+        Ok(())
+    }
 }

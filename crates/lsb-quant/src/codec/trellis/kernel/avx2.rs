@@ -1,7 +1,8 @@
-//! 32 lanes in four vectors of 8.
+//! 32 lanes in four vectors of 8, of one tile or of two.
 
-use super::{Code, Escape, Progress};
-use lsb_format::entropy::{LANES, LOW, PRECISION, RunDecoder};
+use super::{Register, Stream};
+use crate::isa::Isa;
+use lsb_format::entropy::{LANES, LOW, PRECISION};
 use std::arch::x86_64::*;
 
 /// Lanes of a vector.
@@ -23,126 +24,124 @@ static EXPAND: [u64; 256] = {
     table
 };
 
-/// Decodes steps as long as there are words for all lanes, or does nothing where the processor cannot.
-pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) {
-    if is_x86_feature_detected!("avx2") {
+/// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
+/// where the processor cannot.
+pub(super) fn decode<const K: usize>(streams: [&mut Stream<'_>; K]) -> usize {
+    if Isa::Avx2.is_available() {
         // SAFETY: the processor has what the function is compiled for.
         #[allow(unsafe_code)]
-        unsafe {
-            decode_steps(run, code, progress);
-        }
+        return unsafe { decode_rows(streams) };
     }
+    0
 }
 
-/// 8 lanes.
+/// 8 lanes of a tile.
 #[derive(Clone, Copy)]
 struct Lanes {
     /// States of the entropy coder.
     coder: __m256i,
-    /// States of the trellis.
+    /// Registers of the trellis.
     trellis: __m256i,
+    /// What columns add to classes, and the largest classes: numbers of slots.
+    cols: __m256i,
+    caps: __m256i,
 }
 
-/// Bits of states: see [`super::super::machine::Machine`].
-#[derive(Clone, Copy)]
-struct Masks {
-    odd: __m256i,
-    turn: __m256i,
-    all: __m256i,
-}
-
-#[target_feature(enable = "avx2")]
-fn decode_steps(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) {
-    let words = run.words();
-    let (odd, turn, mask) = code.machine.masks();
-    let masks = Masks {
-        odd: _mm256_set1_epi32(i32::from(odd)),
-        turn: _mm256_set1_epi32(i32::from(turn)),
-        all: _mm256_set1_epi32(i32::from(mask)),
-    };
-    let mut lanes = [0, 1, 2, 3].map(|part| Lanes {
-        coder: load_u32(&run.states[part * PART..]),
-        trellis: widen(&progress.states[part * PART..]),
+#[target_feature(enable = "avx2,popcnt")]
+fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
+    let mut lanes = std::array::from_fn::<_, K, _>(|k| {
+        let stream = &*streams[k];
+        let (cols, caps) = (&stream.code.cols[stream.group], stream.code.caps(stream.group));
+        [0, 1, 2, 3].map(|part| Lanes {
+            coder: load_u32(&stream.run.states[part * PART..]),
+            trellis: load_u32(&stream.trellis.map(|r| r.0)[part * PART..]),
+            cols: _mm256_slli_epi32::<{ PRECISION as i32 + 1 }>(widen(&cols[part * PART..])),
+            caps: _mm256_slli_epi32::<{ PRECISION as i32 + 1 }>(widen(&caps[part * PART..])),
+        })
     });
-    let mut taken = 0;
-    let mut until_restart = code.restart - progress.step % code.restart;
-    let slots = code.tables.as_ptr().cast::<i32>();
-    while progress.step < code.map.len() {
-        let Some(window) = words[taken..].first_chunk::<LANES>() else { break };
-        let (classes, levels) = (&code.map[progress.step], &mut progress.levels[progress.step]);
-        let mut here = 0;
-        for (part, lanes) in lanes.iter_mut().enumerate() {
-            let first = part * PART;
-            let class = widen(&classes[first..]);
-            // The parts before took at most 8 words each: 8 more are there.
-            let refill = load_words(&window[here..]);
-            // SAFETY: the tables of class c are 2 c and 2 c + 1 and all of them are there (asserted by the caller); a slot is
-            // the low 12 bits of a state, and a table has 2^12 slots of four bytes, one table behind the other.
-            #[allow(unsafe_code)]
-            let (level, set, low) = unsafe { step(lanes, class, refill, &masks, slots) };
-            here += low.count_ones() as usize;
-            store_i32(&mut levels[first..], level);
-            // Symbols 0 and 1 are levels -256 to -253.
-            let escaped = to_mask(_mm256_cmpgt_epi32(_mm256_set1_epi32(2 * (2 - 128)), level));
-            if escaped != 0 {
-                let sets = to_array(set);
-                for lane in (0..PART).filter(|lane| escaped >> lane & 1 == 1) {
-                    let symbol = (levels[first + lane] >> 1) + 128;
-                    let at = LANES * progress.step + first + lane;
-                    progress.escapes.push(Escape { at, set: sets[lane] as u8, symbol: symbol as u8 });
-                }
+    let codes = std::array::from_fn::<_, K, _>(|k| streams[k].code);
+    let words = std::array::from_fn::<_, K, _>(|k| streams[k].run.words());
+    let slots = codes.map(|code| code.tables.as_ptr().cast::<i32>());
+    let taps = codes.map(|code| _mm256_set1_epi32(code.taps as i32));
+    let mut taken = [0; K];
+    let mut levels = streams.each_mut().map(|stream| stream.levels.iter_mut());
+    let rows = codes[0].rows.len();
+    let mut done = rows;
+    'rows: for row in 0..rows {
+        let mut windows = [&[[0; 2]; LANES]; K];
+        for k in 0..K {
+            let Some(window) = words[k][taken[k]..].first_chunk::<LANES>() else {
+                done = row;
+                break 'rows;
+            };
+            windows[k] = window;
+        }
+        for k in 0..K {
+            let mut parts = [_mm256_setzero_si256(); 4];
+            let mut here = 0;
+            let term = _mm256_set1_epi32(i32::from(codes[k].rows[row]) << (PRECISION + 1));
+            for (lanes, part) in lanes[k].iter_mut().zip(&mut parts) {
+                // The parts before took at most 8 words each: 8 more are there.
+                let refill = load_words(&windows[k][here..]);
+                // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a slot
+                // is the low 12 bits of a state, and a table has 2^12 slots of four bytes, one table behind the other.
+                #[allow(unsafe_code)]
+                let (level, low) = unsafe { step(lanes, term, refill, taps[k], slots[k]) };
+                here += low.count_ones() as usize;
+                *part = level;
+            }
+            taken[k] += here;
+            let Some(levels) = levels[k].next() else { continue };
+            for (levels, [a, b]) in
+                levels.chunks_mut(2 * PART).zip([[parts[0], parts[1]], [parts[2], parts[3]]])
+            {
+                // Packing interleaves quarters of the two vectors.
+                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
+                store(levels, _mm256_sub_epi16(packed, _mm256_set1_epi16(2 * 128)));
             }
         }
-        taken += here;
-        progress.step += 1;
-        until_restart -= 1;
-        if until_restart == 0 {
-            until_restart = code.restart;
-            lanes.iter_mut().for_each(|lanes| lanes.trellis = _mm256_setzero_si256());
+    }
+    for (k, stream) in streams.iter_mut().enumerate() {
+        stream.run.take(taken[k]);
+        for (part, lanes) in lanes[k].iter().enumerate() {
+            let (coder, trellis) = (to_array(lanes.coder), to_array(lanes.trellis));
+            for lane in 0..PART {
+                stream.run.states[part * PART + lane] = coder[lane];
+                stream.trellis[part * PART + lane] = Register(trellis[lane]);
+            }
         }
     }
-    run.take(taken);
-    for (part, lanes) in lanes.iter().enumerate() {
-        let (coder, trellis) = (to_array(lanes.coder), to_array(lanes.trellis));
-        for lane in 0..PART {
-            run.states[part * PART + lane] = coder[lane];
-            progress.states[part * PART + lane] = trellis[lane] as u8;
-        }
-    }
+    done
 }
 
-/// The next level of each lane, its set, and which lanes took a word.
+/// The next level of each lane, plus 256, and which lanes took a word.
 ///
 /// # Safety
-/// There are `2 * (class + 1)` tables of 4096 slots at `slots` for each class.
-#[target_feature(enable = "avx2")]
+/// There are as many slots at `slots` as the lanes' caps say, and two tables more.
+#[target_feature(enable = "avx2,popcnt")]
 #[inline]
 #[allow(unsafe_code)]
 unsafe fn step(
     lanes: &mut Lanes,
-    class: __m256i,
+    term: __m256i,
     refill: __m256i,
-    masks: &Masks,
+    taps: __m256i,
     slots: *const i32,
-) -> (__m256i, __m256i, u8) {
+) -> (__m256i, u8) {
     let one = _mm256_set1_epi32(1);
-    // Two parities at once: of the bits that say whether levels are odd, at bit 0, and of those that turn the bit that goes in,
-    // at bit 8.
-    let turned = _mm256_slli_epi32::<8>(_mm256_and_si256(lanes.trellis, masks.turn));
-    let mut parities = _mm256_or_si256(_mm256_and_si256(lanes.trellis, masks.odd), turned);
-    parities = _mm256_xor_si256(parities, _mm256_srli_epi32::<4>(parities));
-    parities = _mm256_xor_si256(parities, _mm256_srli_epi32::<2>(parities));
-    parities = _mm256_xor_si256(parities, _mm256_srli_epi32::<1>(parities));
-    let set = _mm256_and_si256(parities, one);
+    let field = _mm256_set1_epi32((1 << PRECISION) - 1);
 
-    let slot = _mm256_and_si256(lanes.coder, _mm256_set1_epi32((1 << PRECISION) - 1));
-    let table = _mm256_add_epi32(_mm256_slli_epi32::<13>(class), _mm256_slli_epi32::<12>(set));
+    // The table: that of the class, or the one after it where levels are odd.
+    let class = _mm256_max_epi32(_mm256_add_epi32(term, lanes.cols), _mm256_setzero_si256());
+    let class = _mm256_min_epi32(class, lanes.caps);
+    let odd = _mm256_and_si256(lanes.trellis, _mm256_set1_epi32(1 << Register::SET));
+    let slot = _mm256_and_si256(lanes.coder, field);
+    let slot = _mm256_or_si256(_mm256_or_si256(class, odd), slot);
     // SAFETY: the caller's promise.
-    let entry = unsafe { _mm256_i32gather_epi32::<4>(slots, _mm256_or_si256(table, slot)) };
-    let field = _mm256_set1_epi32(0xfff);
+    let entry = unsafe { _mm256_i32gather_epi32::<4>(slots, slot) };
+
     let freq = _mm256_add_epi32(_mm256_and_si256(entry, field), one);
     let bias = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), field);
-    let symbol = _mm256_srli_epi32::<24>(entry);
     let high = _mm256_srli_epi32::<{ PRECISION as i32 }>(lanes.coder);
     let coder = _mm256_add_epi32(_mm256_mullo_epi32(freq, high), bias);
     // States are below 2^31.
@@ -153,12 +152,16 @@ unsafe fn step(
     let refilled = _mm256_or_si256(_mm256_slli_epi32::<16>(coder), word);
     lanes.coder = _mm256_blendv_epi8(coder, refilled, is_low);
 
-    let bit = _mm256_and_si256(_mm256_xor_si256(symbol, _mm256_srli_epi32::<8>(parities)), one);
-    let shifted = _mm256_or_si256(_mm256_slli_epi32::<1>(lanes.trellis), bit);
-    lanes.trellis = _mm256_and_si256(shifted, masks.all);
-    let center = _mm256_set1_epi32(2 * 128);
-    let level = _mm256_sub_epi32(_mm256_add_epi32(_mm256_slli_epi32::<1>(symbol), set), center);
-    (level, set, low)
+    // Twice the symbol, and the set below it.
+    let symbol = _mm256_slli_epi32::<1>(_mm256_srli_epi32::<24>(entry));
+    let level = _mm256_or_si256(symbol, _mm256_srli_epi32::<{ Register::SET as i32 }>(odd));
+    // The lowest bit of the symbol, turned, in all bits.
+    let turned = _mm256_xor_si256(entry, lanes.trellis);
+    let bit = _mm256_srai_epi32::<31>(_mm256_slli_epi32::<{ 31 - Register::TURN as i32 }>(turned));
+    let moved =
+        _mm256_and_si256(_mm256_srli_epi32::<1>(lanes.trellis), _mm256_set1_epi32(Register::STAY as i32));
+    lanes.trellis = _mm256_xor_si256(moved, _mm256_and_si256(bit, taps));
+    (level, low)
 }
 
 /// The top bit of each lane.
@@ -181,9 +184,12 @@ fn load_u32(values: &[u32]) -> __m256i {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn widen(bytes: &[u8]) -> __m256i {
-    let bytes = bytes.first_chunk::<PART>().copied().unwrap_or_default();
-    _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(bytes)))
+fn widen(values: &[i16]) -> __m256i {
+    let values: &[i16] = &values[..PART];
+    // SAFETY: there are 8 numbers of 16 bits.
+    #[allow(unsafe_code)]
+    let values = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
+    _mm256_cvtepi16_epi32(values)
 }
 
 #[target_feature(enable = "avx2")]
@@ -198,9 +204,9 @@ fn load_words(words: &[[u8; 2]]) -> __m256i {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_i32(out: &mut [i32], values: __m256i) {
-    let out: &mut [i32] = &mut out[..PART];
-    // SAFETY: there is room for 8 numbers of 32 bits.
+fn store(out: &mut [i16], values: __m256i) {
+    let out: &mut [i16] = &mut out[..2 * PART];
+    // SAFETY: there is room for 16 numbers of 16 bits.
     #[allow(unsafe_code)]
     unsafe {
         _mm256_storeu_si256(out.as_mut_ptr().cast(), values);

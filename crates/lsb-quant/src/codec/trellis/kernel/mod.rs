@@ -1,5 +1,8 @@
-//! From the entropy-coded run of a tile to its levels. [`scalar`] is the specification; the others equal it to the last bit
-//! and are chosen by what the processor can do.
+//! From the entropy-coded run of a tile to its levels, a group of 32 columns at a time. [`scalar`] is the specification; the
+//! others equal it to the last bit and are chosen by what the processor can do.
+//!
+//! A step of a run waits for itself: the state that a look-up gives says where the next one looks. Two tiles that are
+//! decoded together wait at the same time, so that a pair takes hardly longer than one.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -9,72 +12,173 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use super::machine::Machine;
+use super::machine::Register;
+use super::shape::level_of;
 use crate::isa::Isa;
 use lsb_format::Result;
 use lsb_format::entropy::{DecodeTable, LANES, RunDecoder};
+use pulp::Arch;
+
+/// What a missing column adds to the class of its samples.
+pub(super) const MISSING: i16 = 1 << 14;
 
 /// What the symbols of a tile mean.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code<'a> {
-    pub(super) machine: Machine,
-    /// The class of every sample, in the order of the lanes.
-    pub(super) map: &'a [[u8; LANES]],
-    /// Two tables for each class: for even levels and for odd ones.
+    /// What a bit adds to a register of the trellis.
+    pub(super) taps: u32,
+    /// What each row adds to the class of its samples.
+    pub(super) rows: &'a [i16],
+    /// What each column adds, in groups; [`MISSING`] where there is none.
+    pub(super) cols: &'a [[i16; LANES]],
+    /// Two tables for each class, for even levels and for odd ones; the last two are those of missing columns.
     pub(super) tables: &'a [DecodeTable],
-    /// Steps after which all lanes start again in state 0; [`usize::MAX`] where they never do.
-    pub(super) restart: usize,
+    /// Whether all lanes start again in state 0 in each group.
+    pub(super) restarts: bool,
+}
+
+impl Code<'_> {
+    /// The class of missing columns: the last one.
+    fn missing(&self) -> i16 {
+        (self.tables.len() / 2 - 1) as i16
+    }
+
+    /// For each lane of a group the largest class that it may have.
+    fn caps(&self, group: usize) -> [i16; LANES] {
+        let last = self.missing();
+        self.cols[group].map(|col| if col == MISSING { last } else { (last - 1).max(0) })
+    }
 }
 
 /// A sample that is not what its symbol says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Escape {
-    /// Its place in the order of the lanes.
-    pub(super) at: usize,
+    /// Its group, row and lane.
+    pub(super) group: u32,
+    pub(super) row: u32,
+    pub(super) lane: u8,
     /// 0 where its level is even, 1 where it is odd.
     pub(super) set: u8,
     /// 0 or 1.
     pub(super) symbol: u8,
 }
 
-/// How far lanes are.
+/// A tile that is being decoded.
 #[derive(Debug)]
-struct Progress<'a> {
-    /// Steps done.
-    step: usize,
-    /// States of the trellis.
-    states: [u8; LANES],
-    levels: &'a mut [[i32; LANES]],
-    escapes: &'a mut Vec<Escape>,
+pub(super) struct Stream<'a> {
+    code: Code<'a>,
+    run: RunDecoder<'a>,
+    trellis: [Register; LANES],
+    group: usize,
+    /// Levels of the group decoded last, by rows; 0 where one is an escape.
+    pub(super) levels: &'a mut Vec<[i16; LANES]>,
+    /// All escapes so far, in the order of the run.
+    pub(super) escapes: &'a mut Vec<Escape>,
 }
 
-/// Decodes all levels of a tile from all of `bytes` into `levels`, those that are no escapes. What is one is appended to
-/// `escapes`, in order.
+impl<'a> Stream<'a> {
+    /// The run that is all of `bytes`.
+    ///
+    /// # Errors
+    /// As [`RunDecoder::new`].
+    ///
+    /// # Panics
+    /// If there are no tables for missing columns and a class.
+    pub(super) fn new(
+        bytes: &'a [u8],
+        code: Code<'a>,
+        levels: &'a mut Vec<[i16; LANES]>,
+        escapes: &'a mut Vec<Escape>,
+    ) -> Result<Self> {
+        assert!(code.tables.len() >= 4 && code.tables.len().is_multiple_of(2), "two tables for every class");
+        let run = RunDecoder::new(bytes, LANES * code.rows.len() * code.cols.len())?;
+        levels.resize(code.rows.len(), [0; LANES]);
+        escapes.clear();
+        Ok(Stream { code, run, trellis: [Register::default(); LANES], group: 0, levels, escapes })
+    }
+
+    /// Groups that are left.
+    pub(super) fn left(&self) -> usize {
+        self.code.cols.len() - self.group
+    }
+
+    /// Checks that the run ends here and gives all its escapes.
+    ///
+    /// # Errors
+    /// As [`RunDecoder::finish`].
+    pub(super) fn finish(self) -> Result<&'a [Escape]> {
+        self.run.finish()?;
+        Ok(self.escapes)
+    }
+
+    fn begin_group(&mut self) {
+        if self.code.restarts {
+            self.trellis = [Register::default(); LANES];
+        }
+    }
+
+    /// Decodes what is left of the group from `row` on.
+    fn end_group(&mut self, row: usize) -> Result<()> {
+        scalar::decode(self, row)?;
+        Arch::new().dispatch(|| self.note_escapes());
+        self.group += 1;
+        Ok(())
+    }
+
+    /// Notes the escapes of the group, whose levels say what they are, and makes these zero.
+    #[inline(always)]
+    fn note_escapes(&mut self) {
+        // Symbols 0 and 1 are levels -256 to -253.
+        let least = level_of(0, 2) as i16;
+        for (row, levels) in self.levels.iter_mut().enumerate() {
+            if !levels.iter().fold(false, |any, &level| any | (level < least)) {
+                continue;
+            }
+            for (lane, level) in levels.iter_mut().enumerate().filter(|(_, level)| **level < least) {
+                self.escapes.push(Escape {
+                    group: self.group as u32,
+                    row: row as u32,
+                    lane: lane as u8,
+                    set: (*level & 1) as u8,
+                    symbol: ((*level >> 1) + 128) as u8,
+                });
+                *level = 0;
+            }
+        }
+    }
+}
+
+/// Decodes the next group of a tile, which must have one left.
 ///
 /// # Errors
-/// As [`lsb_format::entropy::decode_run`].
+/// If there are too few words.
+pub(super) fn next_group(stream: &mut Stream<'_>, isa: Isa) -> Result<()> {
+    stream.begin_group();
+    let done = match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::decode([stream]),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => avx512::decode([stream]),
+        _ => 0,
+    };
+    stream.end_group(done)
+}
+
+/// Decodes the next group of two tiles, both of which must have one left, and as many rows.
 ///
-/// # Panics
-/// If there are not two tables for every class of the map, or not as many levels as classes.
-pub(super) fn decode(
-    bytes: &[u8],
-    code: &Code<'_>,
-    isa: Isa,
-    levels: &mut [[i32; LANES]],
-    escapes: &mut Vec<Escape>,
-) -> Result<()> {
-    let largest = code.map.as_flattened().iter().copied().max().unwrap_or(0);
-    assert!(code.tables.len() >= 2 * (usize::from(largest) + 1), "two tables for every class");
-    assert_eq!(levels.len(), code.map.len(), "a level for every sample");
-    let mut run = RunDecoder::new(bytes, LANES * levels.len())?;
-    let mut progress = Progress { step: 0, states: [0; LANES], levels, escapes };
-    match isa {
+/// # Errors
+/// If there are too few words.
+pub(super) fn next_groups<'a>(a: &mut Stream<'a>, b: &mut Stream<'a>, isa: Isa) -> Result<()> {
+    debug_assert_eq!(a.code.rows.len(), b.code.rows.len());
+    a.begin_group();
+    b.begin_group();
+    let done = match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::decode(&mut run, code, &mut progress),
+        Isa::Avx512 => avx512::decode([a, b]),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::decode(&mut run, code, &mut progress),
-        _ => {}
-    }
-    scalar::decode(&mut run, code, &mut progress)?;
-    run.finish()
+        Isa::Avx2 => avx2::decode([a, b]),
+        _ => 0,
+    };
+    a.end_group(done)?;
+    b.end_group(done)
 }

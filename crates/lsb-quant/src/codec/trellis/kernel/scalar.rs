@@ -1,55 +1,43 @@
 //! The specification.
 
-use super::{Code, Escape, Progress};
+use super::Stream;
 use crate::codec::trellis::shape::level_of;
-use lsb_format::Result;
-use lsb_format::entropy::{Context, LANES, RunDecoder};
+use lsb_format::entropy::{LANES, LOW};
+use lsb_format::{Error, Result};
 
-/// Decodes all steps that are left.
+/// Decodes the group of a tile from `row` on.
 ///
 /// # Errors
 /// If there are too few words.
-pub(super) fn decode(run: &mut RunDecoder<'_>, code: &Code<'_>, progress: &mut Progress<'_>) -> Result<()> {
-    let first = LANES * progress.step;
-    let restart = code.restart.saturating_mul(LANES);
-    // The end of the column that is being decoded.
-    let end = (first / restart + 1).saturating_mul(restart);
-    let mut symbols = vec![0; LANES * code.map.len() - first];
-    let mut lanes = Lanes { code, end, restart, progress };
-    run.decode(code.tables, &mut lanes, first, &mut symbols)?;
-    progress.step = code.map.len();
+pub(super) fn decode(stream: &mut Stream<'_>, row: usize) -> Result<()> {
+    let Stream { code, run, trellis, group, levels, .. } = stream;
+    let (cols, caps) = (code.cols[*group], code.caps(*group));
+    let mut words = run.words();
+    for (row, (&term, levels)) in code.rows.iter().zip(levels.iter_mut()).enumerate().skip(row) {
+        // The words of a whole step, as many of them as there are.
+        let mut window = [[0; 2]; LANES];
+        let there = words.len().min(LANES);
+        window[..there].copy_from_slice(&words[..there]);
+        let mut taken = 0;
+        for lane in 0..LANES {
+            let class = (term + cols[lane]).clamp(0, caps[lane]) as usize;
+            let set = trellis[lane].set();
+            let (symbol, state) = code.tables[2 * class + set].step(run.states[lane]);
+            // The word is read whether the lane takes it or not: a branch here would be guessed wrong at every fourth
+            // symbol or so.
+            let refilled = state << 16 | u32::from(u16::from_le_bytes(window[taken % LANES]));
+            let low = state < LOW;
+            run.states[lane] = if low { refilled } else { state };
+            taken += usize::from(low);
+            trellis[lane] = trellis[lane].next(code.taps, symbol.into());
+            levels[lane] = level_of(set, symbol) as i16;
+        }
+        let Some(left) = words.get(taken..) else {
+            return Err(Error::corruption("P51", format!("entropy-coded run: no word left in row {row}")));
+        };
+        words = left;
+    }
+    let taken = run.words().len() - words.len();
+    run.take(taken);
     Ok(())
-}
-
-/// What the trellis knows while symbols are decoded.
-struct Lanes<'a, 'c, 'p> {
-    code: &'a Code<'c>,
-    /// The symbol before which all lanes start again.
-    end: usize,
-    restart: usize,
-    progress: &'a mut Progress<'p>,
-}
-
-impl Context for Lanes<'_, '_, '_> {
-    #[inline(always)]
-    fn table(&self, i: usize) -> usize {
-        let class = self.code.map[i / LANES][i % LANES];
-        2 * usize::from(class) + self.code.machine.set(self.progress.states[i % LANES])
-    }
-
-    #[inline(always)]
-    fn update(&mut self, i: usize, symbol: u8) {
-        let machine = self.code.machine;
-        let state = &mut self.progress.states[i % LANES];
-        let set = machine.set(*state);
-        self.progress.levels[i / LANES][i % LANES] = level_of(set, symbol);
-        if symbol < 2 {
-            self.progress.escapes.push(Escape { at: i, set: set as u8, symbol });
-        }
-        *state = machine.next(*state, symbol & 1);
-        if i + 1 == self.end {
-            self.progress.states = [0; LANES];
-            self.end = self.end.saturating_add(self.restart);
-        }
-    }
 }
