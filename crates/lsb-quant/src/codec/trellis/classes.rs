@@ -115,6 +115,14 @@ impl Classes {
         }
     }
 
+    /// The classes of the rows of a column.
+    pub(super) fn of_column(&self, col: usize, out: &mut [u8]) {
+        let (base, last) = (i16::from(self.cols[col]) - self.first as i16, self.count as i16 - 1);
+        for (class, &row) in out.iter_mut().zip(&self.rows) {
+            *class = (base + i16::from(row)).clamp(0, last) as u8;
+        }
+    }
+
     /// Standard deviation in the middle of a class, where indices came from deviations.
     pub(super) fn deviation(&self, class: usize) -> f64 {
         crate::number::exp2((self.first + class as i32) as f64 / PER_OCTAVE)

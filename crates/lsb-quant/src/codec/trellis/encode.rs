@@ -64,7 +64,7 @@ impl Encoder {
     fn quantize(&self, size: Size, samples: &[[f32; LANES]]) -> Quantized {
         let deviations = Deviations::of(size, samples);
         let mut levels = vec![[0; LANES]; samples.len()];
-        let mut search = Search::<LANES>::new(self.machine);
+        let mut search = Search::new(self.machine);
         let guess = deviations.classes(true, true);
         let mut shapes: Vec<Shape> =
             (0..guess.count()).map(|class| Shape::gaussian(guess.deviation(class))).collect();
@@ -74,7 +74,7 @@ impl Encoder {
             // Columns that are missing in the last group need rates too.
             shapes.push(Shape::default());
             let rates: Vec<RateTable> = shapes.iter().map(|s| s.rates(self.lambda)).collect();
-            search.run(samples, &rates, |t, lane| usize::from(map[t][lane]), &mut levels);
+            search.lanes(samples, &map, &rates, &mut levels);
             // Once levels are known, classes are kept where they pay.
             let next = match model.take() {
                 None => best_model(size, &deviations, &levels),

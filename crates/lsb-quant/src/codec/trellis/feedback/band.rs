@@ -40,19 +40,19 @@ pub(super) fn quantize(
     let mut all = vec![0; cols * rows];
     let mut sums =
         Sums { moments: vec![(0.0, 0.0); cols], loss: 0.0, weighted: 0.0, classes: classes.clone() };
-    let mut search = Search::<1>::new(plan.machine);
-    let mut samples = vec![[0.0f32]; rows];
-    let mut found = vec![[0i32]; rows];
+    let mut search = Search::new(plan.machine);
+    let (mut samples, mut found, mut of_rows) = (vec![0.0f32; rows], vec![0i32; rows], vec![0u8; rows]);
     forward(&plan.factor, &mut targets, stride, |place, target| {
         let c = order[place];
         let inverse = 1.0 / plan.search[c];
         for ((x, &w), &factor) in samples.iter_mut().zip(&*target).zip(band.factors) {
-            *x = [w * inverse / factor];
+            *x = w * inverse / factor;
         }
-        search.run(&samples, &plan.rates, |t, _| classes.class(t, c), &mut found);
+        classes.of_column(c, &mut of_rows);
+        search.column(&samples, &of_rows, &plan.rates, &mut found);
         let normal = 1.0 / plan.factor.diagonal(place);
         let (mut loss, mut weighted, mut products, mut squares) = (0.0, 0.0, 0.0, 0.0);
-        for (r, (&[level], &[x])) in found.iter().zip(&samples).enumerate() {
+        for (r, (&level, &x)) in found.iter().zip(&samples).enumerate() {
             all[c * rows + r] = level;
             // The place of the target takes its error.
             let e = (target[r] - weight(level, plan.decoded[c], band.factors[r])) * normal;
