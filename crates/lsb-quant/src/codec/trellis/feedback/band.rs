@@ -2,7 +2,7 @@
 
 use super::super::classes::Classes;
 use super::super::decode::weight;
-use super::super::search::Search;
+use super::super::search::{Scratch, Search};
 use super::Plan;
 use crate::codec::feedback::{columns, forward, stride};
 use std::borrow::Cow;
@@ -40,7 +40,8 @@ pub(super) fn quantize(
     let mut all = vec![0; cols * rows];
     let mut sums =
         Sums { moments: vec![(0.0, 0.0); cols], loss: 0.0, weighted: 0.0, classes: classes.clone() };
-    let mut search = Search::new(plan.machine);
+    let mut scratch = Scratch::default();
+    let mut search = Search::new(plan.machine, &mut scratch);
     let (mut samples, mut found, mut of_rows) = (vec![0.0f32; rows], vec![0i32; rows], vec![0u8; rows]);
     forward(&plan.factor, &mut targets, stride, |place, target| {
         let c = order[place];

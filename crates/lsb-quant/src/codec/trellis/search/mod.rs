@@ -5,9 +5,11 @@
 
 mod kernel;
 
+pub(super) use kernel::Scratch;
+
 use super::machine::Machine;
 use crate::isa::Isa;
-use kernel::{Samples, Scratch};
+use kernel::Samples;
 use lsb_format::entropy::LANES;
 
 /// Levels from `-REACH` to `REACH` have rates of their own; those beyond cost what the last ones do.
@@ -31,17 +33,17 @@ impl RateTable {
     }
 }
 
-/// Searches with one machine, and keeps its memory between searches.
+/// Searches with one machine and the same memory.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct Search<'a> {
     machine: Machine,
     isa: Isa,
-    scratch: Scratch,
+    scratch: &'a mut Scratch,
 }
 
-impl Search {
-    pub(super) fn new(machine: Machine) -> Self {
-        Search { machine, isa: Isa::chosen(), scratch: Scratch::default() }
+impl<'a> Search<'a> {
+    pub(super) fn new(machine: Machine, scratch: &'a mut Scratch) -> Self {
+        Search { machine, isa: Isa::chosen(), scratch }
     }
 
     /// Finds the best levels for a sequence of samples in each lane, from state 0 on, with the rates of each sample's class.
@@ -56,7 +58,7 @@ impl Search {
         levels: &mut [[i32; LANES]],
     ) {
         let samples = Samples::new(samples, classes, tables, levels.len());
-        kernel::lanes(self.machine, self.isa, &samples, &mut self.scratch, levels);
+        kernel::lanes(self.machine, self.isa, &samples, self.scratch, levels);
     }
 
     /// The same for one sequence.
@@ -73,6 +75,6 @@ impl Search {
         let (samples, classes) = (samples.as_chunks().0, classes.as_chunks().0);
         let levels = levels.as_chunks_mut().0;
         let samples = Samples::<1>::new(samples, classes, tables, levels.len());
-        kernel::column(self.machine, self.isa, &samples, &mut self.scratch, levels);
+        kernel::column(self.machine, self.isa, &samples, self.scratch, levels);
     }
 }

@@ -56,7 +56,7 @@ impl<'a, const N: usize> Samples<'a, N> {
 
 /// Memory of a search. Choices say, for each sample, which of the two ways into every state is the better one.
 #[derive(Debug, Default)]
-pub(super) struct Scratch {
+pub(in super::super) struct Scratch {
     /// Choices of the scalar search: words of a bit per state, for each lane.
     words: Vec<u32>,
     /// Choices of the others: a bit per lane for each state, or a bit per state.
