@@ -42,7 +42,7 @@ pub(super) fn quantize(
         Sums { moments: vec![(0.0, 0.0); cols], loss: 0.0, weighted: 0.0, classes: classes.clone() };
     let mut scratch = Scratch::default();
     let mut search = Search::new(plan.machine, &mut scratch);
-    let (mut samples, mut found, mut of_rows) = (vec![0.0f32; rows], vec![0i32; rows], vec![0u8; rows]);
+    let (mut samples, mut of_rows) = (vec![0.0f32; rows], vec![0u8; rows]);
     forward(&plan.factor, &mut targets, stride, |place, target| {
         let c = order[place];
         let inverse = 1.0 / plan.search[c];
@@ -50,16 +50,18 @@ pub(super) fn quantize(
             *x = w * inverse / factor;
         }
         classes.of_column(c, &mut of_rows);
-        search.column(&samples, &of_rows, &plan.rates, &mut found);
+        let levels = &mut all[c * rows..][..rows];
+        search.column(&samples, &of_rows, &plan.rates, levels);
         let normal = 1.0 / plan.factor.diagonal(place);
+        // The place of the target takes its error.
+        for ((target, &level), &factor) in target.iter_mut().zip(&*levels).zip(band.factors) {
+            *target = (*target - weight(level, plan.decoded[c], factor)) * normal;
+        }
         let (mut loss, mut weighted, mut products, mut squares) = (0.0, 0.0, 0.0, 0.0);
-        for (r, (&level, &x)) in found.iter().zip(&samples).enumerate() {
-            all[c * rows + r] = level;
-            // The place of the target takes its error.
-            let e = (target[r] - weight(level, plan.decoded[c], band.factors[r])) * normal;
-            target[r] = e;
+        let all_of_rows = target.iter().zip(&*levels).zip(&samples).zip(band.factors);
+        for (((&e, &level), &x), &factor) in all_of_rows {
             loss += f64::from(e) * f64::from(e);
-            let relative = f64::from(e / band.factors[r]);
+            let relative = f64::from(e / factor);
             weighted += relative * relative;
             products += f64::from(x) * f64::from(level);
             squares += f64::from(level) * f64::from(level);

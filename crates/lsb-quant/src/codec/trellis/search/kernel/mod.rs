@@ -60,6 +60,7 @@ pub(in super::super) struct Scratch {
     /// Choices of the scalar search: words of a bit per state, for each lane.
     words: Vec<u32>,
     /// Choices of the others: a bit per lane for each state, or a bit per state.
+    #[cfg(target_arch = "x86_64")]
     masks: Vec<u16>,
 }
 

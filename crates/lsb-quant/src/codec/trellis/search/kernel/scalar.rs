@@ -42,7 +42,7 @@ fn candidates(x: f32, table: &RateTable) -> ([f32; 4], Candidates) {
     let (two, two_below) = better(cost(2), cost(-2));
     let (three, three_above) = better(cost(-1), cost(3));
     let q = [
-        if above { 2 } else { 1 - i32::from(below) },
+        1 + i32::from(above) - i32::from(below & !above),
         1 - i32::from(one_below),
         1 - i32::from(two_below),
         i32::from(three_above),
@@ -94,18 +94,32 @@ pub(super) fn search<const N: usize>(
             settle(costs);
         }
     }
-    for lane in 0..N {
-        let mut state = 0;
-        for (s, of_state) in costs.iter().enumerate() {
-            if of_state[lane] < costs[state][lane] {
-                state = s;
+    trace_back(ways, costs, choices, levels);
+}
+
+/// Follows the best path of each lane from its end. All lanes take a step before the next one, so that choices come through the
+/// cache once.
+#[inline(always)]
+fn trace_back<const N: usize>(
+    ways: &[[Way; 2]],
+    costs: &[[f32; N]],
+    choices: &[[u32; N]],
+    levels: &mut [[i32; N]],
+) {
+    let mut states = [0; N];
+    for (s, of_state) in costs.iter().enumerate() {
+        for (lane, state) in states.iter_mut().enumerate() {
+            if of_state[lane] < costs[*state][lane] {
+                *state = s;
             }
         }
-        for (levels, choices) in levels.iter_mut().zip(choices.chunks(n_words)).rev() {
-            let second = choices[state / WORD][lane] >> (state % WORD) & 1;
-            let way = ways[state][second as usize];
+    }
+    for (levels, choices) in levels.iter_mut().zip(choices.chunks(ways.len().div_ceil(WORD))).rev() {
+        for (lane, state) in states.iter_mut().enumerate() {
+            let second = choices[*state / WORD][lane] >> (*state % WORD) & 1;
+            let way = ways[*state][second as usize];
             levels[lane] = Candidates(levels[lane]).level(way.subset);
-            state = way.from;
+            *state = way.from;
         }
     }
 }
