@@ -100,7 +100,7 @@ impl Classes {
     }
 
     /// The class of a sample.
-    #[inline(always)]
+    #[cfg(test)]
     pub(super) fn class(&self, row: usize, col: usize) -> usize {
         let sum = i32::from(self.rows[row]) + i32::from(self.cols[col]) - self.first;
         sum.clamp(0, self.count as i32 - 1) as usize
@@ -124,6 +124,14 @@ impl Classes {
     /// What each column adds.
     pub(super) fn col_terms(&self) -> impl Iterator<Item = i16> {
         self.cols.iter().map(|&c| i16::from(c))
+    }
+
+    /// The classes of the rows of a column.
+    pub(super) fn of_column(&self, col: usize, out: &mut [u8]) {
+        let (base, last) = (i16::from(self.cols[col]) - self.first as i16, self.count as i16 - 1);
+        for (class, &row) in out.iter_mut().zip(&self.rows) {
+            *class = (base + i16::from(row)).clamp(0, last) as u8;
+        }
     }
 
     /// Standard deviation in the middle of a class, where indices came from deviations.

@@ -2,17 +2,16 @@
 
 use super::classes::Classes;
 use super::machine::Machine;
-use super::search::{RateTable, Search};
-use super::shape::Shape;
+use super::search::{RateTable, Scratch, Search};
+use super::shape::{MAX_MAGNITUDES, Shape};
 use super::tile::{self, Model, Size, class_map};
 use super::{CONSTANT, RUNNING_ON, tile_header};
 use crate::codec::divided::divided_weights;
 use crate::{EncodedTile, Result, TileEncoder};
 use lsb_format::entropy::LANES;
 use lsb_format::{DType, Tile};
-
-/// Searches per tile: the first with the rates of a guess, the others with those of the levels found before.
-const PASSES: usize = 2;
+use pulp::Arch;
+use std::cell::RefCell;
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -36,7 +35,7 @@ impl TileEncoder for Encoder {
             return Ok(());
         }
         let samples = in_lanes(size, &weights, inverse);
-        let (model, map, levels) = self.quantize(size, &samples);
+        let (model, map, levels) = SCRATCH.with_borrow_mut(|scratch| self.quantize(size, &samples, scratch));
         // The step that suits the levels best. Levels err towards zero, the more so the rarer large ones are.
         let (mut products, mut squares) = (0.0, 0.0);
         for (x, level) in samples.as_flattened().iter().zip(levels.as_flattened()) {
@@ -57,37 +56,40 @@ impl TileEncoder for Encoder {
     }
 }
 
+thread_local! {
+    /// Choices of the search: 1 MB for each thread that encodes, with 64 states.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The model, the class of every sample and its level.
 type Quantized = (Model, Vec<[u8; LANES]>, Vec<[i32; LANES]>);
 
 impl Encoder {
     /// Levels for samples in units of the step, and the model that suits them.
-    fn quantize(&self, size: Size, samples: &[[f32; LANES]]) -> Quantized {
-        let deviations = Deviations::of(size, samples);
+    fn quantize(&self, size: Size, samples: &[[f32; LANES]], scratch: &mut Scratch) -> Quantized {
+        let deviations = Deviations::of(size, |row, first, out| {
+            for (out, &x) in out.iter_mut().zip(&samples[first / LANES * size.rows + row]) {
+                *out = f64::from(x);
+            }
+        });
         let mut levels = vec![[0; LANES]; samples.len()];
-        let mut search = Search::<LANES>::new(self.machine);
-        let guess = deviations.classes(true, true);
-        let mut shapes: Vec<Shape> =
-            (0..guess.count()).map(|class| Shape::gaussian(guess.deviation(class))).collect();
-        let mut map = class_map(size, &guess);
-        let mut model = None;
-        for _ in 0..PASSES {
+        let mut search = Search::new(self.machine, scratch);
+        let mut find = |shapes: &[Shape], map: &[[u8; LANES]], levels: &mut [[i32; LANES]]| {
             // Columns that are missing in the last group need rates too.
-            shapes.push(Shape::default());
-            let rates: Vec<RateTable> = shapes.iter().map(|s| s.rates(self.lambda)).collect();
-            search.run(samples, &rates, |t, lane| usize::from(map[t][lane]), &mut levels);
-            // Once levels are known, classes are kept where they pay.
-            let next = match model.take() {
-                None => best_model(size, &deviations, &levels),
-                Some((Model { classes, .. }, _)) => fit(size, classes, &levels),
-            };
-            shapes.clone_from(&next.0.shapes);
-            map = next.1.clone();
-            model = Some(next);
-        }
-        match model {
-            Some((model, map)) => (model, map, levels),
-            None => unreachable!("there is at least one pass"),
-        }
+            let missing = Shape::default();
+            let rates: Vec<RateTable> =
+                shapes.iter().chain([&missing]).map(|s| s.rates(self.lambda)).collect();
+            search.lanes(samples, map, &rates, levels);
+        };
+        let guess = deviations.classes(true, true);
+        let shapes: Vec<Shape> =
+            (0..guess.count()).map(|class| Shape::gaussian(guess.deviation(class))).collect();
+        find(&shapes, &class_map(size, &guess), &mut levels);
+        // Once levels are known, classes are kept where they pay, and the rates are those of the levels.
+        let (mut model, map) = best_model(size, &deviations, &levels);
+        find(&model.shapes, &map, &mut levels);
+        model.shapes = shapes_of(&count(&map, model.shapes.len(), &levels));
+        (model, map, levels)
     }
 }
 
@@ -97,45 +99,83 @@ pub(super) fn best_model(
     deviations: &Deviations,
     levels: &[[i32; LANES]],
 ) -> (Model, Vec<[u8; LANES]>) {
-    let mut best = (f64::INFINITY, None);
-    for (by_rows, by_cols) in [(false, false), (false, true), (true, false), (true, true)] {
-        let classes = deviations.classes(by_rows, by_cols);
-        if (by_rows || by_cols) && classes.count() == 1 {
-            continue;
-        }
-        let map = class_map(size, &classes);
-        let counts = count(&map, classes.count(), levels);
-        let shapes: Vec<Shape> = counts.iter().map(|c| Shape::of_counts(c)).collect();
+    let mut candidates: Vec<_> = [(false, true), (true, false), (true, true)]
+        .into_iter()
+        .map(|(by_rows, by_cols)| deviations.classes(by_rows, by_cols))
+        .filter(|classes| classes.count() > 1)
+        .map(|classes| {
+            let map = class_map(size, &classes);
+            let counts = count(&map, classes.count(), levels);
+            (classes, map, counts)
+        })
+        .collect();
+    // All samples are those of the classes together.
+    let one = Classes::one(size.rows, size.cols);
+    let map = class_map(size, &one);
+    let counts = match candidates.first() {
+        Some((_, _, counts)) => vec![sums_of(counts)],
+        None => count(&map, 1, levels),
+    };
+    candidates.insert(0, (one, map, counts));
+    let mut best: Option<(f64, Model, Vec<[u8; LANES]>)> = None;
+    for (classes, map, counts) in candidates {
+        let shapes = shapes_of(&counts);
         let coded: f64 = shapes.iter().zip(&counts).map(|(s, c)| s.cost(c)).sum();
         let model = Model { classes, shapes };
         let bits = coded + model.bits() as f64;
-        if bits < best.0 {
-            best = (bits, Some((model, map)));
+        if best.as_ref().is_none_or(|best| bits < best.0) {
+            best = Some((bits, model, map));
         }
     }
-    best.1.unwrap_or_else(|| fit(size, Classes::one(size.rows, size.cols), levels))
+    match best {
+        Some((_, model, map)) => (model, map),
+        None => unreachable!("one class is always there"),
+    }
 }
 
-/// The shapes that suit the levels.
-fn fit(size: Size, classes: Classes, levels: &[[i32; LANES]]) -> (Model, Vec<[u8; LANES]>) {
-    let map = class_map(size, &classes);
-    let counts = count(&map, classes.count(), levels);
-    let shapes = counts.iter().map(|c| Shape::of_counts(c)).collect();
-    (Model { classes, shapes }, map)
+/// The shape that suits each class.
+fn shapes_of(counts: &[Vec<f64>]) -> Vec<Shape> {
+    counts.iter().map(|c| Shape::of_counts(c)).collect()
 }
 
-/// How often each magnitude occurs in each class.
+/// Whole numbers, so that their order does not matter.
+fn sums_of(counts: &[Vec<f64>]) -> Vec<f64> {
+    let mut sums = vec![0.0; MAX_MAGNITUDES + 1];
+    for counts in counts {
+        sums.iter_mut().zip(counts).for_each(|(sum, &n)| *sum += n);
+    }
+    sums
+}
+
+/// How often each magnitude occurs in each class; those from [`MAX_MAGNITUDES`] on, which are all escapes, count as one.
 pub(super) fn count(map: &[[u8; LANES]], classes: usize, levels: &[[i32; LANES]]) -> Vec<Vec<f64>> {
-    /// Magnitudes at least this large are all escapes.
-    const LAST: usize = super::shape::MAX_MAGNITUDES;
-    let mut counts = vec![[0u32; LAST + 1]; classes + 1];
-    for (classes, levels) in map.iter().zip(levels) {
-        for (&class, &level) in classes.iter().zip(levels) {
-            counts[usize::from(class)][(level.unsigned_abs() as usize).min(LAST)] += 1;
-        }
-    }
-    counts.truncate(classes);
-    counts.iter().map(|c| c.iter().map(|&n| f64::from(n)).collect()).collect()
+    /// Counts of a class.
+    const ROW: usize = MAX_MAGNITUDES + 3;
+    /// Tables that lanes take in turn: the same count twice in a row waits for itself.
+    const TABLES: usize = 4;
+    let size = ROW * (classes + 1);
+    let mut counts = vec![0u32; TABLES * size];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (classes, levels) in map.iter().zip(levels) {
+                let mut places = [0u32; LANES];
+                for lane in 0..LANES {
+                    let magnitude = levels[lane].unsigned_abs().min(MAX_MAGNITUDES as u32);
+                    places[lane] = u32::from(classes[lane]) * ROW as u32 + magnitude;
+                }
+                for places in places.as_chunks::<TABLES>().0 {
+                    for (table, &place) in places.iter().enumerate() {
+                        counts[table * size + place as usize] += 1;
+                    }
+                }
+            }
+        },
+    );
+    let of = |class: usize, m: usize| -> u32 {
+        (0..TABLES).map(|table| counts[table * size + class * ROW + m]).sum()
+    };
+    (0..classes).map(|class| (0..=MAX_MAGNITUDES).map(|m| f64::from(of(class, m))).collect()).collect()
 }
 
 /// Standard deviations of rows and columns, in steps.
@@ -146,28 +186,31 @@ pub(super) struct Deviations {
     rows_in_cols: Vec<f64>,
 }
 
-impl Deviations {
-    fn of(size: Size, samples: &[[f32; LANES]]) -> Deviations {
-        Self::from_fn(size, |r, c| f64::from(samples[c / LANES * size.rows + r][c % LANES]))
-    }
+/// Rows whose squares are summed side by side: a sum waits for itself.
+const SIDE_BY_SIDE: usize = 8;
 
-    /// Of the samples `value(row, col)`.
-    pub(super) fn from_fn(size: Size, value: impl Fn(usize, usize) -> f64) -> Deviations {
-        let mut cols = vec![0.0f64; size.groups() * LANES];
+impl Deviations {
+    /// Of samples; `values(row, first, out)` puts those of `row` from column `first` on into `out`, at most [`LANES`].
+    pub(super) fn of(size: Size, values: impl Fn(usize, usize, &mut [f64])) -> Deviations {
+        let mut cols = vec![[0.0f64; LANES]; size.groups()];
         for (row, first, width) in size.each_step() {
-            for (c, sum) in (first..first + width).zip(&mut cols[first..]) {
-                let x = value(row, c);
+            let mut step = [0.0; LANES];
+            values(row, first, &mut step[..width]);
+            for (sum, x) in cols[first / LANES].iter_mut().zip(step) {
                 *sum += x * x;
             }
         }
+        let mut cols = cols.into_flattened();
         // A column far below the step says nothing about rows.
         let inverse: Vec<f64> = cols.iter().map(|&s| 1.0 / (s / size.rows as f64).max(0.01)).collect();
         let (mut rows, mut rows_in_cols) = (vec![0.0; size.rows], vec![0.0; size.rows]);
-        for (row, first, width) in size.each_step() {
-            for (c, inverse) in (first..first + width).zip(&inverse[first..]) {
-                let x = value(row, c);
-                rows[row] += x * x;
-                rows_in_cols[row] += x * x * inverse;
+        for (first, inverse) in (0..).step_by(LANES).zip(inverse.as_chunks::<LANES>().0) {
+            let width = (size.cols - first).min(LANES);
+            let blocks = rows.chunks_mut(SIDE_BY_SIDE).zip(rows_in_cols.chunks_mut(SIDE_BY_SIDE));
+            for (block, (sums, sums_in_cols)) in blocks.enumerate() {
+                let squares = squares(block, width, sums.len(), |row, out| values(row, first, out));
+                sum_rows(&squares, &[1.0; LANES], sums);
+                sum_rows(&squares, inverse, sums_in_cols);
             }
         }
         let root = |sums: Vec<f64>, n: usize| sums.iter().map(|s| (s / n as f64).sqrt()).collect();
@@ -179,13 +222,25 @@ impl Deviations {
         }
     }
 
-    /// Deviations of rows whose columns are divided by `cols`, those of the columns.
-    pub(super) fn rows_within(size: Size, cols: Vec<f64>, value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
-        // A column far below the step says nothing about rows.
-        let inverse: Vec<f64> = cols.iter().map(|&d| 1.0 / (d * d).max(0.01)).collect();
-        let square = |r: usize, c: usize| value(r, c) * value(r, c) * inverse[c];
-        let row = |r: usize| ((0..size.cols).map(|c| square(r, c)).sum::<f64>() / size.cols as f64).sqrt();
-        (0..size.rows).map(row).collect()
+    /// Deviations of rows whose columns are divided by `cols`, those of the columns; `values` as for [`Deviations::of`].
+    pub(super) fn rows_within(
+        size: Size,
+        cols: &[f64],
+        values: impl Fn(usize, usize, &mut [f64]),
+    ) -> Vec<f64> {
+        let mut rows = vec![0.0; size.rows];
+        for (first, cols) in (0..).step_by(LANES).zip(cols.chunks(LANES)) {
+            let mut inverse = [0.0; LANES];
+            for (inverse, &d) in inverse.iter_mut().zip(cols) {
+                // A column far below the step says nothing about rows.
+                *inverse = 1.0 / (d * d).max(0.01);
+            }
+            for (block, sums) in rows.chunks_mut(SIDE_BY_SIDE).enumerate() {
+                let squares = squares(block, cols.len(), sums.len(), |row, out| values(row, first, out));
+                sum_rows(&squares, &inverse, sums);
+            }
+        }
+        rows.iter().map(|s| (s / size.cols as f64).sqrt()).collect()
     }
 
     /// Classes by rows, by columns, by both or none.
@@ -193,6 +248,35 @@ impl Deviations {
         let rows = if by_cols { &self.rows_in_cols } else { &self.rows };
         Classes::of_deviations(rows, &self.cols, by_rows, by_cols)
     }
+}
+
+/// Squares of some columns of a block of rows, zero where there is none.
+#[inline(always)]
+fn squares(
+    block: usize,
+    width: usize,
+    height: usize,
+    values: impl Fn(usize, &mut [f64]),
+) -> [[f64; LANES]; SIDE_BY_SIDE] {
+    let mut out = [[0.0; LANES]; SIDE_BY_SIDE];
+    for (row, out) in (block * SIDE_BY_SIDE..).zip(&mut out[..height]) {
+        values(row, &mut out[..width]);
+        out.iter_mut().for_each(|x| *x *= *x);
+    }
+    out
+}
+
+/// Adds to the sum of each row its squares times `factors`, from left to right.
+#[inline(always)]
+fn sum_rows(squares: &[[f64; LANES]; SIDE_BY_SIDE], factors: &[f64; LANES], sums: &mut [f64]) {
+    let mut all = [0.0; SIDE_BY_SIDE];
+    all[..sums.len()].copy_from_slice(sums);
+    for (lane, factor) in factors.iter().enumerate() {
+        for (sum, squares) in all.iter_mut().zip(squares) {
+            *sum += squares[lane] * factor;
+        }
+    }
+    sums.copy_from_slice(&all[..sums.len()]);
 }
 
 /// The weights of a tile times `factor`, in the order of the lanes; zero where a column is missing.

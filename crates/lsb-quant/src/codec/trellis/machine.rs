@@ -25,7 +25,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// The machine with that many states, or `None` if there is none.
-    pub(super) fn new(states: u32) -> Option<Machine> {
+    pub(super) const fn new(states: u32) -> Option<Machine> {
         // Parity checks h1 and h0 of Ungerboeck's table for amplitude modulation; bit i is the bit i + 1 steps ago.
         let (odd, turn) = match states {
             4 => (0b01, 0b10),
@@ -49,6 +49,12 @@ impl Machine {
     pub(super) fn taps(self) -> u32 {
         // Bit i of `odd` counts the bit that went in i + 1 steps ago: that one counts i steps after it went in.
         u32::from(self.odd) << Register::SET | u32::from(self.turn) << Register::TURN
+    }
+
+    /// Bits of a state whose parity says if levels are odd, those whose parity turns the bit that goes in, and all.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const fn masks(self) -> (u8, u8, u8) {
+        (self.odd, self.turn, self.mask)
     }
 
     /// 0 where a state allows the even levels, 1 where it allows the odd ones.

@@ -107,11 +107,21 @@ impl Shape {
     pub(super) fn gaussian(deviation: f64) -> Shape {
         let deviation = deviation.max(0.02);
         let density = |x: f64| exp2(-0.5 * std::f64::consts::LOG2_E * (x / deviation) * (x / deviation));
-        // A level takes what is nearer to it than to its neighbours in the set, which are two steps away.
-        const POINTS: usize = 16;
+        // A level takes what is nearer to it than to its neighbours in the set, which are two steps away: what lies between it
+        // and the next two integers.
+        const POINTS: usize = 8;
+        let mut densities = vec![[0.0; POINTS]; REACH as usize + 2];
+        for (m, densities) in densities.iter_mut().enumerate() {
+            *densities =
+                std::array::from_fn(|i| density(m as f64 - 1.0 + (2 * i + 1) as f64 / (2 * POINTS) as f64));
+            // Where it is zero to the right of the middle, it is further out.
+            if m > 0 && densities[0] == 0.0 {
+                break;
+            }
+        }
         let mass = |m: usize| -> f64 {
-            let at = |i: usize| m as f64 - 1.0 + (2 * i + 1) as f64 / POINTS as f64;
-            (0..POINTS).map(|i| density(at(i))).sum::<f64>() * if m == 0 { 1.0 } else { 2.0 }
+            let around = densities[m].iter().chain(&densities[m + 1]);
+            around.sum::<f64>() * if m == 0 { 1.0 } else { 2.0 }
         };
         let counts: Vec<f64> = (0..=REACH as usize).map(mass).collect();
         let total: f64 = counts.iter().sum();
@@ -170,13 +180,17 @@ impl Shape {
         })
     }
 
+    /// Levels of this magnitude or a larger one are escapes.
+    pub(super) fn end(&self) -> usize {
+        self.curve.len()
+    }
+
     /// How a level is coded.
     pub(super) fn code(&self, level: i32) -> Coded {
-        let k = (level - set_of(level) as i32) >> 1;
         if (level.unsigned_abs() as usize) < self.curve.len() {
-            return Coded::Symbol((k + CENTER) as u8);
+            return Coded::Symbol(symbol_of(level));
         }
-        Coded::Escape((k & 1) as u8, self.steps_beyond(level))
+        Coded::Escape((level >> 1 & 1) as u8, self.steps_beyond(level))
     }
 
     /// The level that an escape stands for; `symbol` is 0 or 1.
@@ -265,6 +279,12 @@ pub(super) fn check_steps(steps: u32) -> Result<()> {
 #[inline(always)]
 pub(super) fn level_of(set: usize, symbol: u8) -> i32 {
     2 * (i32::from(symbol) - CENTER) + set as i32
+}
+
+/// The symbol of a level inside a curve.
+#[inline(always)]
+pub(super) fn symbol_of(level: i32) -> u8 {
+    ((level >> 1) + CENTER) as u8
 }
 
 /// The table of what needs no bits: one symbol, [`NULL_SYMBOL`].

@@ -8,7 +8,7 @@
 use super::classes::Classes;
 use super::kernel::{self, Code, Escape, MISSING, Stream};
 use super::machine::Machine;
-use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, null_table, set_of};
+use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, null_table, set_of, symbol_of};
 use crate::Result;
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
 use crate::codec::payload::Payload;
@@ -16,6 +16,7 @@ use crate::isa::Isa;
 use lsb_format::entropy::{
     DecodeTable, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run,
 };
+use pulp::Arch;
 
 /// Rows and columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,28 +118,49 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
 ) -> Result<()> {
     model.write(out);
-    let none = model.shapes.len();
     let (mut symbols, mut which, mut escapes) = (Vec::new(), Vec::new(), Vec::new());
-    symbols.reserve(LANES * levels.len());
-    which.reserve(LANES * levels.len());
-    for (classes, levels) in map.iter().zip(levels) {
-        for (&class, &level) in classes.iter().zip(levels) {
-            let class = usize::from(class);
-            let Some(shape) = model.shapes.get(class) else {
-                symbols.push(NULL_SYMBOL);
-                which.push(2 * none as u8);
-                continue;
-            };
-            which.push((2 * class + set_of(level)) as u8);
-            match shape.code(level) {
-                Coded::Symbol(symbol) => symbols.push(symbol),
-                Coded::Escape(symbol, steps) => {
-                    symbols.push(symbol);
+    symbols.resize(levels.len(), [0; LANES]);
+    which.resize(levels.len(), [0; LANES]);
+    let samples = map.iter().zip(levels);
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for ((classes, levels), (symbols, which)) in
+                samples.clone().zip(symbols.iter_mut().zip(&mut which))
+            {
+                for lane in 0..LANES {
+                    symbols[lane] = symbol_of(levels[lane]);
+                    which[lane] = 2 * classes[lane] + set_of(levels[lane]) as u8;
+                }
+            }
+        },
+    );
+    // Samples that are none are beyond all.
+    let mut ends = [0; 256];
+    for (end, shape) in ends.iter_mut().zip(&model.shapes) {
+        *end = shape.end() as u32;
+    }
+    for ((classes, levels), (symbols, which)) in samples.zip(symbols.iter_mut().zip(&mut which)) {
+        let mut beyond = false;
+        for (&class, level) in classes.iter().zip(levels) {
+            beyond |= level.unsigned_abs() >= ends[usize::from(class)];
+        }
+        if !beyond {
+            continue;
+        }
+        for lane in 0..LANES {
+            let class = usize::from(classes[lane]);
+            match model.shapes.get(class).map(|shape| shape.code(levels[lane])) {
+                None => (symbols[lane], which[lane]) = (NULL_SYMBOL, 2 * class as u8),
+                Some(Coded::Symbol(symbol)) => symbols[lane] = symbol,
+                Some(Coded::Escape(symbol, steps)) => {
+                    symbols[lane] = symbol;
                     escapes.push(steps);
                 }
             }
         }
     }
+    let (symbols, which) = (symbols.as_flattened(), which.as_flattened());
     // A value of m bits takes 2 m - k - 1.
     let length = |k: u32| escapes.iter().map(|&e| 2 * (u64::from(e) + (1 << k)).ilog2() - k + 1).sum::<u32>();
     let k = (0..=MAX_ESCAPE_BITS).min_by_key(|&k| length(k)).unwrap_or(0);
@@ -149,7 +171,7 @@ pub(super) fn encode(
     out.extend_from_slice(&coded);
     let tables = model.tables();
     let tables: Vec<&Table> = tables.iter().collect();
-    Ok(encode_run(&symbols, &tables, |i| usize::from(which[i]), out)?)
+    Ok(encode_run(symbols, &tables, |i| usize::from(which[i]), out)?)
 }
 
 /// What decoding a tile takes, to be used for the next one.

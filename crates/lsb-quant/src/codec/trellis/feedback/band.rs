@@ -2,7 +2,7 @@
 
 use super::super::classes::Classes;
 use super::super::decode::weight;
-use super::super::search::Search;
+use super::super::search::{Scratch, Search};
 use super::Plan;
 use crate::codec::feedback::{columns, forward, stride};
 use std::borrow::Cow;
@@ -40,25 +40,28 @@ pub(super) fn quantize(
     let mut all = vec![0; cols * rows];
     let mut sums =
         Sums { moments: vec![(0.0, 0.0); cols], loss: 0.0, weighted: 0.0, classes: classes.clone() };
-    let mut search = Search::<1>::new(plan.machine);
-    let mut samples = vec![[0.0f32]; rows];
-    let mut found = vec![[0i32]; rows];
+    let mut scratch = Scratch::default();
+    let mut search = Search::new(plan.machine, &mut scratch);
+    let (mut samples, mut of_rows) = (vec![0.0f32; rows], vec![0u8; rows]);
     forward(&plan.factor, &mut targets, stride, |place, target| {
         let c = order[place];
         let inverse = 1.0 / plan.search[c];
         for ((x, &w), &factor) in samples.iter_mut().zip(&*target).zip(band.factors) {
-            *x = [w * inverse / factor];
+            *x = w * inverse / factor;
         }
-        search.run(&samples, &plan.rates, |t, _| classes.class(t, c), &mut found);
+        classes.of_column(c, &mut of_rows);
+        let levels = &mut all[c * rows..][..rows];
+        search.column(&samples, &of_rows, &plan.rates, levels);
         let normal = 1.0 / plan.factor.diagonal(place);
+        // The place of the target takes its error.
+        for ((target, &level), &factor) in target.iter_mut().zip(&*levels).zip(band.factors) {
+            *target = (*target - weight(level, plan.decoded[c], factor)) * normal;
+        }
         let (mut loss, mut weighted, mut products, mut squares) = (0.0, 0.0, 0.0, 0.0);
-        for (r, (&[level], &[x])) in found.iter().zip(&samples).enumerate() {
-            all[c * rows + r] = level;
-            // The place of the target takes its error.
-            let e = (target[r] - weight(level, plan.decoded[c], band.factors[r])) * normal;
-            target[r] = e;
+        let all_of_rows = target.iter().zip(&*levels).zip(&samples).zip(band.factors);
+        for (((&e, &level), &x), &factor) in all_of_rows {
             loss += f64::from(e) * f64::from(e);
-            let relative = f64::from(e / band.factors[r]);
+            let relative = f64::from(e / factor);
             weighted += relative * relative;
             products += f64::from(x) * f64::from(level);
             squares += f64::from(level) * f64::from(level);

@@ -18,8 +18,7 @@ pub(super) fn learn(
     let cols = plan.matrix.cols as usize;
     let factors: Vec<f32> = sample.rows.iter().map(|&r| plan.row_factors[r as usize]).collect();
     let size = Size { rows: factors.len(), cols };
-    let value = |r: usize, c: usize| f64::from(sample.weights[r * cols + c] / factors[r]) * plan.inverse[c];
-    plan.classes = Deviations::from_fn(size, value).classes(true, true);
+    plan.classes = Deviations::of(size, plan.in_steps(&factors, &sample.weights)).classes(true, true);
     let gaussian = |class| Shape::gaussian(plan.classes.deviation(class)).rates(lambda);
     plan.rates = (0..plan.classes.count()).map(gaussian).collect();
 
@@ -41,19 +40,20 @@ pub(super) fn learn(
                 if squares > 0.0 { (products / squares).clamp(0.5, 1.5) } else { 1.0 }
             })
             .collect();
-        let mut counts = vec![vec![0.0; MAX_MAGNITUDES + 1]; plan.classes.count()];
+        let mut counts = vec![[0u32; MAX_MAGNITUDES + 1]; plan.classes.count()];
         for ((levels, sums), (factors, _)) in results.iter().zip(&bands) {
+            let mut of_rows = vec![0; factors.len()];
             for (c, levels) in levels.chunks(factors.len()).enumerate() {
-                for (r, level) in levels.iter().enumerate() {
-                    let m = (level.unsigned_abs() as usize).min(MAX_MAGNITUDES);
-                    counts[sums.classes.class(r, c)][m] += 1.0;
+                sums.classes.of_column(c, &mut of_rows);
+                for (&class, level) in of_rows.iter().zip(levels) {
+                    counts[usize::from(class)][(level.unsigned_abs() as usize).min(MAX_MAGNITUDES)] += 1;
                 }
             }
         }
         if pass + 1 == passes {
             plan.expected = expect(plan, &results, &bands)?;
         }
-        plan.rates = counts.iter().map(|c| Shape::of_counts(c).rates(lambda)).collect();
+        plan.rates = counts.iter().map(|c| Shape::of_counts(&c.map(f64::from)).rates(lambda)).collect();
         plan.set_steps(&shrink, resolution);
     }
     Ok(())

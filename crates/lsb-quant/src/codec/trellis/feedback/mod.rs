@@ -200,15 +200,24 @@ impl Plan {
     /// Levels of a band, and sums over it.
     fn search_band(&self, band: &Band<'_>, weights: Cow<'_, [f32]>) -> (Vec<i32>, band::Sums) {
         let size = Size { rows: band.factors.len(), cols: self.matrix.cols as usize };
-        let value =
-            |r: usize, c: usize| f64::from(weights[r * size.cols + c] / band.factors[r]) * self.inverse[c];
-        let classes = self.classes.with_rows(&Deviations::rows_within(size, self.classes_cols(), value));
+        let deviations = Deviations::rows_within(
+            size,
+            &self.classes.col_deviations(),
+            self.in_steps(band.factors, &weights),
+        );
+        let classes = self.classes.with_rows(&deviations);
         band::quantize(self, &classes, band, weights)
     }
 
-    /// Deviations of columns in the middle of their classes.
-    fn classes_cols(&self) -> Vec<f64> {
-        self.classes.col_deviations()
+    /// Puts weights of a row, from a column on, in units of their steps.
+    fn in_steps(&self, factors: &[f32], weights: &[f32]) -> impl Fn(usize, usize, &mut [f64]) {
+        move |row, first, out| {
+            let from = row * self.inverse.len() + first;
+            let columns = weights[from..].iter().zip(&self.inverse[first..]);
+            for (out, (&w, &inverse)) in out.iter_mut().zip(columns) {
+                *out = f64::from(w / factors[row]) * inverse;
+            }
+        }
     }
 
     /// The coded form of tile `index`, which is part of `band`.
@@ -225,12 +234,13 @@ impl Plan {
 
     fn encode_part(&self, tile: &Tile, band: &QuantizedBand, out: &mut EncodedTile) -> Result<()> {
         let size = Size { rows: band.rows, cols: tile.cols as usize };
-        let at = |row: usize, col: usize| band.levels[(tile.col as usize + col) * size.rows + row];
-        let of = |(row, first, width): (usize, usize, usize)| {
-            std::array::from_fn(|lane| if lane < width { at(row, first + lane) } else { 0 })
-        };
-        let levels: Vec<[i32; LANES]> = size.each_step().map(of).collect();
-        let deviations = Deviations::from_fn(size, |r, c| f64::from(at(r, c)));
+        let columns = &band.levels[tile.col as usize * size.rows..][..size.cols * size.rows];
+        let levels = in_lanes(size, columns);
+        let deviations = Deviations::of(size, |row, first, out| {
+            for (out, &level) in out.iter_mut().zip(&levels[first / LANES * size.rows + row]) {
+                *out = f64::from(level);
+            }
+        });
         let (model, map) = best_model(size, &deviations, &levels);
         tile_header(RESTARTING, crate::scale::TileExponent::default(), self.step, out.buffer());
         tile::encode(&model, &map, &levels, out.buffer())?;
@@ -250,6 +260,26 @@ impl Plan {
         }
         out
     }
+}
+
+/// Levels given column by column in the order of the lanes; zero where a column is missing.
+fn in_lanes(size: Size, columns: &[i32]) -> Vec<[i32; LANES]> {
+    /// Rows whose levels in one column are next to each other in the cache.
+    const BLOCK: usize = 16;
+    let mut out = vec![[0; LANES]; size.groups() * size.rows];
+    if size.rows == 0 {
+        return out;
+    }
+    for (out, group) in out.chunks_mut(size.rows).zip(columns.chunks(LANES * size.rows)) {
+        for (first, out) in (0..).step_by(BLOCK).zip(out.chunks_mut(BLOCK)) {
+            for (lane, column) in group.chunks(size.rows).enumerate() {
+                for (out, &level) in out.iter_mut().zip(&column[first..]) {
+                    out[lane] = level;
+                }
+            }
+        }
+    }
+    out
 }
 
 fn geometric_mean(steps: &[f64]) -> f64 {
