@@ -48,17 +48,17 @@ impl WithSimd for Solve<'_> {
 #[inline(always)]
 fn solve<S: Simd>(simd: S, rows: &mut [[f64; SIDE]; BLOCK], diagonal: &[[f64; BLOCK]; BLOCK], part: usize) {
     let at = 4 * part;
-    for i in 0..BLOCK {
+    for (i, factors) in diagonal.iter().enumerate() {
         let (done, rest) = rows.split_at_mut(i);
         let target = &mut S::as_mut_simd_f64s(&mut rest[0]).0[at..at + 4];
         let mut sums = [target[0], target[1], target[2], target[3]];
-        for (x, &factor) in done.iter().zip(&diagonal[i]) {
+        for (x, &factor) in done.iter().zip(factors) {
             let (x, factor) = (&S::as_simd_f64s(x).0[at..at + 4], simd.splat_f64s(factor));
             for (sum, &x) in sums.iter_mut().zip(x) {
                 *sum = simd.sub_f64s(*sum, simd.mul_f64s(x, factor));
             }
         }
-        let pivot = simd.splat_f64s(diagonal[i][i]);
+        let pivot = simd.splat_f64s(factors[i]);
         for (to, &sum) in target.iter_mut().zip(&sums) {
             *to = simd.div_f64s(sum, pivot);
         }
@@ -115,23 +115,38 @@ fn products<S: Simd>(simd: S, rows: [&[f64; BLOCK]; 2], tile: &[[f64; TILE]; BLO
     let vectors = TILE / S::F64_LANES;
     let others = S::as_simd_f64s(tile.as_flattened()).0;
     for v in 0..vectors {
-        let half = |first: usize| {
-            let mut sums = [[simd.splat_f64s(0.0); SUMS / 2]; 2];
-            for k in (first..BLOCK).step_by(SUMS) {
-                for lane in 0..SUMS / 2 {
-                    let other = others[(k + lane) * vectors + v];
-                    for (sums, row) in sums.iter_mut().zip(rows) {
-                        let product = simd.mul_f64s(simd.splat_f64s(row[k + lane]), other);
-                        sums[lane] = simd.add_f64s(sums[lane], product);
-                    }
-                }
-            }
-            sums.map(|[a, b, c, d]| simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d)))
-        };
-        let (low, high) = (half(0), half(SUMS / 2));
+        let low = half(simd, rows, others, v, 0);
+        let high = half(simd, rows, others, v, SUMS / 2);
         for (out, (&low, &high)) in out.iter_mut().zip(low.iter().zip(&high)) {
             S::as_mut_simd_f64s(out).0[v] = simd.add_f64s(low, high);
         }
+    }
+    out
+}
+
+/// Four of the eight sums of a vector of products, added up. (A function: closures are not compiled for wide vectors.)
+#[inline(always)]
+fn half<S: Simd>(
+    simd: S,
+    rows: [&[f64; BLOCK]; 2],
+    others: &[S::f64s],
+    v: usize,
+    first: usize,
+) -> [S::f64s; 2] {
+    let vectors = TILE / S::F64_LANES;
+    let mut sums = [[simd.splat_f64s(0.0); SUMS / 2]; 2];
+    for k in (first..BLOCK).step_by(SUMS) {
+        for lane in 0..SUMS / 2 {
+            let other = others[(k + lane) * vectors + v];
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let product = simd.mul_f64s(simd.splat_f64s(row[k + lane]), other);
+                sums[lane] = simd.add_f64s(sums[lane], product);
+            }
+        }
+    }
+    let mut out = [simd.splat_f64s(0.0); 2];
+    for (out, [a, b, c, d]) in out.iter_mut().zip(sums) {
+        *out = simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d));
     }
     out
 }
