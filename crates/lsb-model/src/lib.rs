@@ -35,6 +35,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use cache::CacheType;
+pub use calibrate::products;
 pub use calibrate::{
     SaveOptions, SavedCalibration, SavedStatistics, TextCalibration, calibration_source, save_statistics,
 };

@@ -19,6 +19,7 @@ mod registry;
 mod scale;
 mod span;
 mod statistics;
+mod vectorize;
 mod weights;
 
 pub use distortion::Distortion;

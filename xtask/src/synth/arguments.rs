@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 /// Options of `cargo xtask synth-model`.
 ///
-/// `cargo xtask synth-model --shape llama-7b --layers 4 -o data/llama-4` writes 4 layers and the embeddings, 2.1 GB.
+/// `cargo xtask synth-model --shape llama-7b --layers 4 -o data/llama-4` writes 4 layers and the embeddings, 2.1 GB. With
+/// `--tokenizer fixtures/reflm/tokenizer.json` it can be calibrated.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Whose shape.
@@ -28,6 +29,9 @@ pub struct Args {
     /// Leave out the embedding, the final norm and the output head.
     #[arg(long)]
     pub no_embeddings: bool,
+    /// A tokenizer.json to go with it, so that the model can read text; its ids must fit the shape's vocabulary.
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
     /// Folder to write; it must not exist or be empty.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod shape;
+mod tokenizer;
 mod weights;
 mod writer;
 
@@ -34,8 +35,14 @@ pub fn run(args: &Args) -> Result<()> {
     if fs::read_dir(out).is_ok_and(|mut d| d.next().is_some()) {
         anyhow::bail!("{} is not empty: choose a new folder, or delete it first", out.display());
     }
-    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let shape = Shape::new(args.shape, args.layers);
+    let tokenizer =
+        args.tokenizer.as_deref().map(|file| tokenizer::read(file, shape.vocabulary())).transpose()?;
+    fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    if let Some(tokenizer) = tokenizer {
+        let file = out.join("tokenizer.json");
+        fs::write(&file, tokenizer).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     let tensors = shape.tensors(!args.no_embeddings);
     writer::write_json(&out.join("config.json"), &shape.config(args.dtype))?;
     writer::write_json(&out.join("generation_config.json"), &shape.generation_config())?;

@@ -50,6 +50,11 @@ impl Shape {
         Shape { name, hidden, feed_forward, layers, heads, kv_heads, vocabulary, experts }
     }
 
+    /// Rows of the embedding.
+    pub fn vocabulary(&self) -> u64 {
+        self.vocabulary
+    }
+
     /// Every tensor, in the order of the model's forward pass.
     pub fn tensors(&self, embeddings: bool) -> Vec<TensorSpec> {
         let mut out = Vec::new();

@@ -128,3 +128,16 @@ fn any_run_of_a_tensor_can_be_made_on_its_own() {
     generator.write(1024, Element::F32, &mut tail);
     assert_eq!(whole[4096..], tail);
 }
+
+#[test]
+fn a_tokenizer_goes_with_it_if_its_ids_fit() {
+    let (dir, mut args) = tiny("bf16", "5GB");
+    let file = dir.path().join("given.json");
+    args.tokenizer = Some(file.clone());
+    fs::write(&file, r#"{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 4294967296}]}"#).unwrap();
+    let refused = run(&args).unwrap_err().to_string();
+    assert!(refused.contains("a token of id 4294967296"), "{refused}");
+    fs::write(&file, r#"{"model": {"vocab": {"a": 0}}}"#).unwrap();
+    run(&args).unwrap();
+    assert_eq!(fs::read(args.output.join("tokenizer.json")).unwrap(), fs::read(&file).unwrap());
+}

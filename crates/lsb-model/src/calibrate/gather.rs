@@ -1,13 +1,15 @@
 //! Gathers the inputs of the maps of a block.
 
-use super::moments::{Drift, DriftKept, InputMoments, Kept, Spilled, add_products, add_products_of};
+use super::moments::{Drift, DriftKept, InputMoments, Kept, Spilled};
 use super::original::Originals;
+use super::products::{add_products, add_products_of};
 use super::stages::Stage;
 use crate::sensitivity::not_finite;
 use crate::spec::MapSpec;
 use crate::tap::Tap;
 use crate::{Error, Result};
 use candle_core::{Device, Tensor, TensorId};
+use lsb_quant::calibrate::LastFactor;
 use lsb_stream::{ActivationStore, Budget};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ pub(super) struct Place {
     pub(super) chunks: Vec<usize>,
     /// What the original's maps are fed with, where drift is made up for, and the share of it that is.
     pub(super) originals: Option<(Originals, f32)>,
+    /// Where the factor of moments is kept for maps that share them.
+    pub(super) last: Arc<LastFactor>,
 }
 
 /// Inputs of a block, of `n` in all, whose moments and factor fit into `bytes`: a block's moments are 4 bytes per entry and
@@ -147,7 +151,8 @@ impl<'a> Gather<'a> {
                 put(&mut g.waiting, g.inputs, kept, shared)?;
             }
             let limit = block_limit(g.inputs, self.place.factor_bytes, g.drift.is_some());
-            groups.push(Arc::new(InputMoments::new(g.tokens, &g.squares, g.kept, g.drift, limit)));
+            let last = Arc::clone(&self.place.last);
+            groups.push(Arc::new(InputMoments::new(g.tokens, &g.squares, g.kept, g.drift, limit, last)));
         }
         Ok(self.of.into_iter().map(|(tensor, g)| (tensor, Arc::clone(&groups[g]))).collect())
     }

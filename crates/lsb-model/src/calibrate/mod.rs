@@ -4,6 +4,7 @@ mod gather;
 mod moments;
 mod original;
 mod pass;
+pub mod products;
 mod saved;
 mod stages;
 mod starved;

@@ -1,9 +1,11 @@
 //! Second moments of the inputs of one or more maps, in memory or from inputs that lie in a file.
 
+use super::products::{add_products, add_products_of, mirror};
 use crate::{Error, Result};
 use candle_core::{Device, Tensor};
-use lsb_quant::calibrate::Moments;
+use lsb_quant::calibrate::{InputsId, LastFactor, Moments};
 use lsb_stream::{ActivationStore, Reservation};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ pub(super) struct InputMoments {
     kept: Kept,
     drift: Option<Drift>,
     block_limit: usize,
+    id: InputsId,
+    last: Arc<LastFactor>,
 }
 
 /// How far the original's inputs are from those that were seen.
@@ -43,17 +47,30 @@ pub(super) enum Kept {
 }
 
 impl InputMoments {
-    /// Of `tokens` inputs, of which `squares` are the sums of squares.
+    /// Of `tokens` inputs, of which `squares` are the sums of squares. Of sums of products the upper triangle is read.
     pub(super) fn new(
         tokens: usize,
         squares: &[f64],
-        kept: Kept,
+        mut kept: Kept,
         drift: Option<Drift>,
         block_limit: usize,
+        last: Arc<LastFactor>,
     ) -> Self {
         let count = tokens.max(1) as f64;
         let diagonal = squares.iter().map(|s| (s / count) as f32).collect();
-        InputMoments { n: squares.len(), tokens, diagonal, kept, drift, block_limit }
+        if let Kept::Sums { sums, .. } = &mut kept {
+            mirror(sums, squares.len());
+        }
+        InputMoments {
+            n: squares.len(),
+            tokens,
+            diagonal,
+            kept,
+            drift,
+            block_limit,
+            id: InputsId::unique(),
+            last,
+        }
     }
 
     /// Inputs that were seen.
@@ -75,10 +92,7 @@ impl Moments for InputMoments {
     fn block(&self, columns: &[usize]) -> lsb_quant::Result<Vec<f32>> {
         let inverse = 1.0 / self.tokens.max(1) as f32;
         let mut out = match &self.kept {
-            Kept::Sums { sums, .. } => {
-                let row = |&i: &usize| columns.iter().map(move |&j| sums[i * self.n + j]);
-                columns.iter().flat_map(row).collect()
-            }
+            Kept::Sums { sums, .. } => square(sums, self.n, columns),
             Kept::Inputs(inputs) => self.sums_over(inputs, columns).map_err(failed)?,
         };
         out.iter_mut().for_each(|x| *x *= inverse);
@@ -105,10 +119,7 @@ impl Moments for InputMoments {
     fn drift(&self, columns: &[usize]) -> lsb_quant::Result<Option<Vec<f32>>> {
         let Some(drift) = &self.drift else { return Ok(None) };
         let mut out = match (&drift.kept, &self.kept) {
-            (DriftKept::Sums { sums, .. }, _) => {
-                let row = |&i: &usize| columns.iter().map(move |&j| sums[i * self.n + j]);
-                columns.iter().flat_map(row).collect()
-            }
+            (DriftKept::Sums { sums, .. }, _) => square(sums, self.n, columns),
             (DriftKept::Inputs(originals), Kept::Inputs(inputs)) => {
                 self.drift_over(originals, inputs, columns).map_err(failed)?
             }
@@ -119,6 +130,10 @@ impl Moments for InputMoments {
         let scale = drift.share * known / self.tokens.max(1) as f32;
         out.iter_mut().for_each(|x| *x *= scale);
         Ok(Some(out))
+    }
+
+    fn last_factor(&self) -> Option<(&LastFactor, InputsId)> {
+        Some((&self.last, self.id))
     }
 
     fn block_limit(&self) -> usize {
@@ -135,10 +150,11 @@ impl InputMoments {
     fn sums_over(&self, inputs: &Spilled, columns: &[usize]) -> Result<Vec<f32>> {
         let mut sums = vec![0.0; columns.len() * columns.len()];
         inputs.each(self.n, &mut |rows| {
-            let wanted: Vec<f32> = rows.chunks(self.n).flat_map(|x| columns.iter().map(|&c| x[c])).collect();
-            let x = Tensor::from_vec(wanted, (rows.len() / self.n, columns.len()), &Device::Cpu);
+            let size = (rows.len() / self.n, columns.len());
+            let x = Tensor::from_vec(chosen(rows, self.n, columns), size, &Device::Cpu);
             add_products(&x.map_err(Error::compute("inputs"))?, &mut sums)
         })?;
+        mirror(&mut sums, columns.len());
         Ok(sums)
     }
 
@@ -154,9 +170,7 @@ impl InputMoments {
         for &(slot, count) in &inputs.slots {
             inputs.store.get(slot, &mut seen)?;
             originals.get(slot, &mut original)?;
-            let chosen = |values: &[f32]| -> Vec<f32> {
-                values.chunks(self.n).take(count).flat_map(|x| columns.iter().map(|&c| x[c])).collect()
-            };
+            let chosen = |values: &[f32]| chosen(&values[..count * self.n], self.n, columns);
             let x = chosen(&seen);
             let mut apart = chosen(&original);
             apart.iter_mut().zip(&x).for_each(|(o, x)| *o -= x);
@@ -176,7 +190,13 @@ impl InputMoments {
         inputs.each(self.n, &mut |values| {
             let x = Tensor::from_slice(values, (values.len() / self.n, self.n), &Device::Cpu);
             let parts = x.and_then(|x| {
-                Ok((x.narrow(1, first, rows.len())?, x.narrow(1, first, width)?.contiguous()?))
+                let part = |length| x.narrow(1, first, length);
+                // A single product is summed by the order of its factors in memory.
+                if width == 1 {
+                    Ok((part(1)?.contiguous()?, part(1)?.contiguous()?))
+                } else {
+                    Ok((part(rows.len())?, part(width)?))
+                }
             });
             let (a, b) = parts.map_err(Error::compute("inputs"))?;
             add_products_of(&a, &b, &mut sums)
@@ -217,20 +237,20 @@ impl Spilled {
     }
 }
 
-/// Adds `x^T x` of inputs `x`, [tokens, n], to `sums`.
-pub(super) fn add_products(x: &Tensor, sums: &mut [f32]) -> Result<()> {
-    add_products_of(x, x, sums)
+/// Columns `columns` of rows of `n` values.
+fn chosen(values: &[f32], n: usize, columns: &[usize]) -> Vec<f32> {
+    let mut out = vec![0.0; values.len() / n.max(1) * columns.len()];
+    let rows = out.par_chunks_mut(columns.len().max(1)).zip(values.par_chunks(n.max(1)));
+    rows.for_each(|(out, row)| out.iter_mut().zip(columns).for_each(|(x, &c)| *x = row[c]));
+    out
 }
 
-/// Adds `a^T b` of `a`, [tokens, m], and `b`, [tokens, n], to `sums`, [m, n].
-pub(super) fn add_products_of(a: &Tensor, b: &Tensor, sums: &mut [f32]) -> Result<()> {
-    let _phase = tracing::debug_span!("moments").entered();
-    let products = a
-        .t()
-        .and_then(|t| t.contiguous())
-        .and_then(|t| t.matmul(b))
-        .and_then(|p| p.flatten_all()?.to_vec1::<f32>())
-        .map_err(Error::compute("second moments"))?;
-    sums.iter_mut().zip(products).for_each(|(s, p)| *s += p);
-    Ok(())
+/// Rows and columns `columns` of a matrix [n, n].
+fn square(values: &[f32], n: usize, columns: &[usize]) -> Vec<f32> {
+    let mut out = vec![0.0; columns.len() * columns.len()];
+    out.par_chunks_mut(columns.len().max(1)).zip(columns).for_each(|(out, &i)| {
+        let row = &values[i * n..(i + 1) * n];
+        out.iter_mut().zip(columns).for_each(|(x, &j)| *x = row[j]);
+    });
+    out
 }

@@ -11,7 +11,7 @@ use crate::runner::Batch;
 use crate::spec::MapSpec;
 use crate::tap::NoTap;
 use crate::{ModelConfig, ModelRunner, ModelSpec, Result, RunOptions, Sensitivity};
-use lsb_quant::calibrate::{Calibration, Moments};
+use lsb_quant::calibrate::{Calibration, LastFactor, Moments};
 use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub(super) struct PassCalibrator {
     waiting: Vec<(String, Arc<dyn TensorWeights>)>,
     /// Moments of hidden states behind the last norm of the original.
     head: Option<Arc<dyn Moments>>,
+    /// The factor that was made last of what was gathered last.
+    last: Arc<LastFactor>,
     /// What experts lacked.
     starved: Starved,
     /// Whether the original was surveyed, which counts them.
@@ -136,6 +138,7 @@ impl PassCalibrator {
             follower: None,
             waiting: Vec::new(),
             head: None,
+            last: Arc::default(),
             starved: Starved::default(),
             surveyed: false,
         })
@@ -188,6 +191,7 @@ impl PassCalibrator {
             factor_bytes: bytes,
             chunks: batch.chunks().iter().map(|c| c.len()).collect(),
             originals: None,
+            last: Arc::clone(&self.last),
         }
     }
 
@@ -239,6 +243,8 @@ impl PassCalibrator {
         advance: bool,
         originals: Option<Originals>,
     ) -> Result<Known> {
+        // Its memory is wanted.
+        self.last.clear();
         let mut place = self.place(batch);
         place.originals = originals.map(|o| (o, self.drift));
         let layer = model.spec().blocks[batch.next_block()].layer;
@@ -264,6 +270,7 @@ impl PassCalibrator {
         batch: &mut Batch<'_>,
         originals: Option<Originals>,
     ) -> Result<Arc<dyn Moments>> {
+        self.last.clear();
         let mut place = self.place(batch);
         place.originals = originals.map(|o| (o, self.drift));
         let mut gather = Gather::new(&place, &[Stage::alone(vec![map])]);

@@ -73,7 +73,7 @@ pub fn fixed_cost(
             errors[at..at + row.len()].iter_mut().zip(row).for_each(|(e, v)| *e -= v);
         }
     }
-    let factor = InputFactor::new(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
+    let factor = InputFactor::shared(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
     let costs = OutputCosts::new(matrix.rows, sample, calibration, &factor);
     let powers: Vec<f64> = errors.par_chunks(cols).map(|e| factor.power(e)).collect();
     // In the order of rows, so that the sum is the same on any number of threads.

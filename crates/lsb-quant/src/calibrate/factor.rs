@@ -1,7 +1,7 @@
 //! From second moments of inputs to the factor that error feedback uses.
 
 use super::cholesky;
-use crate::{Error, Result};
+use crate::{Error, Isa, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
 
@@ -80,7 +80,7 @@ impl UpperFactor {
             return bad("all inputs were zero");
         }
         let dead = diagonal().filter(|&d| d == 0.0).count();
-        let mut damping = damping.max(0.0);
+        let (mut damping, isa) = (damping.max(0.0), Isa::chosen());
         for _ in 0..RUNGS {
             // Rows and columns in reverse: the lower factor of that, turned back, is an upper factor M of H = M M^T,
             // and U is its inverse.
@@ -91,7 +91,7 @@ impl UpperFactor {
                 }
                 row[i] += damping * mean;
             }
-            if cholesky::factor(&mut a, n) {
+            if cholesky::factor(&mut a, n, isa) {
                 drop(moments);
                 return Ok((Self::of_reversed(&a, n), FactorReport { damping, dead, blocks: 1 }));
             }
@@ -105,7 +105,7 @@ impl UpperFactor {
         let mut rows = vec![0.0f32; n * n];
         // A lock per row: blocks of columns come from several threads.
         let locked: Vec<Mutex<&mut [f32]>> = rows.chunks_mut(n.max(1)).rev().map(Mutex::new).collect();
-        cholesky::invert(l, n, |i, first, values| {
+        cholesky::invert(l, n, Isa::chosen(), |i, first, values| {
             let mut row = match locked[i].lock() {
                 Ok(row) => row,
                 Err(poisoned) => poisoned.into_inner(),

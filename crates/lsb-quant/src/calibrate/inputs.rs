@@ -5,6 +5,7 @@ use super::{FactorReport, Moments, UpperFactor};
 use crate::Result;
 use half::bf16;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The order in which error feedback takes columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,18 @@ impl InputFactor {
             out.blocks.push((i * size, factor));
         }
         Ok(out)
+    }
+
+    /// The same, or the factor that a map with the same inputs has just left.
+    ///
+    /// # Errors
+    /// As [`InputFactor::new`].
+    pub fn shared(moments: &dyn Moments, damping: f64, order: ColumnOrder) -> Result<Arc<Self>> {
+        let make = || Self::new(moments, damping, order);
+        match moments.last_factor() {
+            Some((last, id)) => last.or_make(id, damping, order, make),
+            None => Ok(Arc::new(make()?)),
+        }
     }
 
     /// Inputs.

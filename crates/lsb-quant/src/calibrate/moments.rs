@@ -1,5 +1,6 @@
 //! Second moments of inputs, wherever they lie.
 
+use super::{InputsId, LastFactor};
 use crate::Result;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -30,6 +31,12 @@ pub trait Moments: Debug + Send + Sync {
     fn drift(&self, columns: &[usize]) -> Result<Option<Vec<f32>>> {
         let _ = columns;
         Ok(None)
+    }
+
+    /// Where the factor is kept for other maps with the same inputs, and what these are known by there; `None` where every map
+    /// makes its own.
+    fn last_factor(&self) -> Option<(&LastFactor, InputsId)> {
+        None
     }
 
     /// Inputs whose moments and factor fit into memory together; more are taken in blocks that know nothing of each other.

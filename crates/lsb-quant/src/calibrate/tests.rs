@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 /// Second moments of random inputs, some of them strongly related.
-fn moments(seed: u64, n: usize, samples: usize) -> Vec<f32> {
+pub(super) fn moments(seed: u64, n: usize, samples: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut random = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

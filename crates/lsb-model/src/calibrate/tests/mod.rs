@@ -197,6 +197,7 @@ fn place(budget: u64) -> Place {
         factor_bytes: 1 << 20,
         chunks: vec![40, 24],
         originals: None,
+        last: Arc::default(),
     }
 }
 

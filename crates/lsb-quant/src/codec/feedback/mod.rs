@@ -23,6 +23,7 @@ pub(crate) use super::least_squares::{NUMBERS, PerNumber};
 use crate::calibrate::{ColumnOrder, InputFactor};
 use crate::{Error, MatrixInfo, Result, Statistics};
 use lsb_format::Tiling;
+use std::sync::Arc;
 
 /// Share of the mean square of inputs that is added to that of each, where a codec has no parameter for it.
 pub(crate) const DAMPING: f64 = 0.01;
@@ -51,7 +52,7 @@ pub(crate) trait Levels {
 /// What is known of a map's inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct KnownInputs {
-    factor: InputFactor,
+    factor: Arc<InputFactor>,
     importance: Vec<f32>,
     squares: Vec<f64>,
 }
@@ -78,7 +79,7 @@ impl KnownInputs {
             let message = format!("{} inputs are known of a map of {}", diagonal.len(), matrix.cols);
             return Err(Error::NotApplicable { codec: codec.to_owned(), message });
         }
-        let factor = InputFactor::new(&*calibration.inputs, damping, order)?;
+        let factor = InputFactor::shared(&*calibration.inputs, damping, order)?;
         let mean = diagonal.iter().map(|&d| f64::from(d)).sum::<f64>() / diagonal.len() as f64;
         let added = factor.report().damping * mean;
         let squares = diagonal.iter().map(|&d| f64::from(d) + added).collect();

@@ -101,9 +101,9 @@ impl<'a> Map<'a> {
         sample: &'a RowSample,
         calibration: &Calibration,
     ) -> Result<Self> {
-        let factor = InputFactor::new(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
+        let factor = InputFactor::shared(&*calibration.inputs, DAMPING, ColumnOrder::Falling)?;
         let steps = Steps::new(matrix, sample, calibration, &factor);
-        Ok(Map { codec, matrix, sample, factor: Arc::new(factor), steps })
+        Ok(Map { codec, matrix, sample, factor, steps })
     }
 
     fn plan(&self, tau: f64) -> Result<Plan> {

@@ -4,14 +4,19 @@
 //! `D = mean((x - x') x'^T)` and `H = mean(x' x'^T)` makes the outputs `W' x'` nearest to `W x` (QEP, arXiv 2504.09629;
 //! Qronos, arXiv 2505.11695).
 
+mod kernel;
+#[cfg(test)]
+mod tests;
+
 use super::UpperFactor;
+use crate::isa::Isa;
+use crate::vectorize::vectorize;
 use half::bf16;
+use kernel::TimesInverse;
 use rayon::prelude::*;
 
 /// Rows that are worked on together, so that the factor is read once for all of them.
-const TOGETHER: usize = 8;
-/// Values that are added up side by side.
-const LANES: usize = 16;
+const TOGETHER: usize = 16;
 
 /// The change of the weights of a block of inputs, as factors of weights: `C = D H^-1` with `H^-1 = U^T U`.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,9 +34,10 @@ impl Change {
     pub(super) fn new(drift: &[f32], factor: &UpperFactor) -> Change {
         let n = factor.len();
         assert_eq!(drift.len(), n * n, "a drift between all inputs");
+        let isa = Isa::chosen();
         let mut columns = vec![bf16::ZERO; n * n];
         let parts: Vec<Vec<f32>> =
-            drift.par_chunks(TOGETHER * n.max(1)).map(|rows| times_inverse(rows, factor)).collect();
+            drift.par_chunks(TOGETHER * n.max(1)).map(|rows| times_inverse(rows, factor, isa)).collect();
         for (k, part) in parts.iter().enumerate() {
             for (r, row) in part.chunks(n).enumerate() {
                 for (j, &x) in row.iter().enumerate() {
@@ -49,29 +55,8 @@ impl Change {
 }
 
 /// A few rows times `U^T U`.
-fn times_inverse(rows: &[f32], factor: &UpperFactor) -> Vec<f32> {
-    let n = factor.len();
+fn times_inverse(rows: &[f32], factor: &UpperFactor, isa: Isa) -> Vec<f32> {
     let mut out = vec![0.0; rows.len()];
-    for j in 0..n {
-        let u = &factor.row(j)[j..];
-        for (row, out) in rows.chunks(n).zip(out.chunks_mut(n)) {
-            let product = dot(&row[j..], u);
-            out[j..].iter_mut().zip(u).for_each(|(x, u)| *x += product * u);
-        }
-    }
+    vectorize(isa, TimesInverse { rows, factor, out: &mut out });
     out
-}
-
-/// The sum of products, always in the same order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += a * b;
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
 }
