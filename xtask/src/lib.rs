@@ -1,9 +1,11 @@
 //! Developer commands, as a library so that the fuzz targets call the same entry points as the stable mutator.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod fixtures;
 pub mod minilm;
 pub mod mutate;
+pub mod profile;
 pub mod results;
 pub mod synth;
 pub mod tidy;

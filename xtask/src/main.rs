@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xtask::{fixtures, minilm, mutate, results, synth, tidy};
+use xtask::{bench, fixtures, minilm, mutate, profile, results, synth, tidy};
 
 // Every allocation of a mutation run is measured; the other commands do not notice.
 #[global_allocator]
@@ -31,6 +31,10 @@ enum Command {
     Mutate(mutate::Args),
     /// Measure every codec and write docs/results.md.
     Results(results::Args),
+    /// Measure every stage beside a yardstick and write docs/performance.md.
+    Bench(bench::Args),
+    /// Run the release build of lsb and say where the time went.
+    Profile(profile::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +55,7 @@ fn run(command: Command) -> Result<()> {
         Command::Minilm(args) => minilm::run(&args),
         Command::Mutate(args) => mutate::run(&args),
         Command::Results(args) => results::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Profile(args) => profile::run(&args),
     }
 }

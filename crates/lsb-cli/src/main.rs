@@ -10,6 +10,7 @@ mod verb;
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return exit::unparsable(&e, std::env::args_os().any(|a| a == "--json")),
     };
+    let start = Instant::now();
     lsb_stream::give_freed_memory_back();
     let common = cli.common;
     log_to_stderr(common);
@@ -108,6 +110,9 @@ fn main() -> ExitCode {
         Verb::Diff(args) => verb::diff::run(&args, common),
         Verb::Codecs(args) => verb::codecs::run(&args, common),
     };
+    if let Err(e) = phases::record(start.elapsed()) {
+        tracing::warn!("where the time went could not be written: {e}");
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(common.json),

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::span::{Attributes, Id};
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::Layer;
@@ -11,7 +12,24 @@ use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Kinds of work that are told apart, in the order they are shown.
-const NAMES: [&str; 7] = ["gradients", "forward", "moments", "factorization", "planning", "search", "coding"];
+const NAMES: [&str; 13] = [
+    "reading",
+    "survey",
+    "gradients",
+    "forward",
+    "moments",
+    "factorization",
+    "planning",
+    "search",
+    "coding",
+    "encoding",
+    "checking",
+    "decoding",
+    "writing",
+];
+
+/// Names the file that [`record`] writes.
+const FILE_VARIABLE: &str = "LSB_PHASES";
 
 static SECONDS: LazyLock<Mutex<BTreeMap<&'static str, f64>>> = LazyLock::new(Mutex::default);
 
@@ -67,10 +85,21 @@ pub(crate) fn seconds() -> Vec<(&'static str, f64)> {
     NAMES.iter().filter_map(|name| all.get(name).map(|s| (*name, *s))).collect()
 }
 
+/// Writes what is known at the end of a command to the file that the environment variable `LSB_PHASES` names, where it is
+/// set: for `cargo xtask profile`. One JSON document: seconds on the clock, thread seconds by kind of work, peak memory.
+pub(crate) fn record(elapsed: Duration) -> io::Result<()> {
+    let Some(path) = std::env::var_os(FILE_VARIABLE) else { return Ok(()) };
+    let phases: serde_json::Map<_, _> =
+        seconds().into_iter().map(|(name, s)| (name.to_owned(), s.into())).collect();
+    let document = serde_json::json!({
+        "seconds": elapsed.as_secs_f64(), "phases": phases, "peak_rss_bytes": lsb_stream::peak_rss_bytes(),
+    });
+    std::fs::write(path, document.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tracing_subscriber::layer::SubscriberExt;
 
     #[test]

@@ -275,6 +275,7 @@ impl<E: TileEncoder> TensorEncoder for PerTile<E> {
             .par_iter_mut()
             .enumerate()
             .map(|(i, out)| {
+                let _phase = tracing::debug_span!("encoding").entered();
                 let tile = span.tile(i);
                 encoder.encode_tile(&tile, &span.tile_source(i), out).map_err(|e| match e {
                     crate::Error::NonFinite { index, value } => {

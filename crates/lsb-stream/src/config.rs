@@ -53,7 +53,7 @@ pub struct CompressConfig {
     pub parallel_processing: bool,
     /// Keep a tensor in memory between passes, and buffers between tensors. `false` reads again.
     pub caching_enabled: bool,
-    /// Threads for parallel work; 0 means one per core.
+    /// Threads for parallel work; 0 means [`crate::default_threads`].
     pub threads: usize,
     /// Keep tensors that hold NaN or infinity in `raw` instead of refusing them.
     pub allow_nonfinite: bool,

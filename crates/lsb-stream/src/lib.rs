@@ -22,6 +22,7 @@ pub mod retouch;
 pub mod source;
 pub mod spill;
 pub mod store;
+mod threads;
 pub mod weights;
 
 pub use allocator::give_freed_memory_back;
@@ -38,6 +39,7 @@ pub use plan::{Plan, PlannedTensor};
 pub use process::{peak_rss_bytes, reset_peak_rss};
 pub use report::{CompressReport, LayerReport, TensorReport};
 pub use spill::ActivationStore;
+pub use threads::{default_threads, threads_or_default};
 pub use weights::{
     MemoryWeights, ModelWeights, PackageWeights, Scratch, StreamFigures, StreamOptions, TensorFacts,
     TensorWeights, WeightSource, WeightStream, open_weights,

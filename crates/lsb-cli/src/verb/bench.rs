@@ -2,6 +2,7 @@
 
 use super::options::Calibration;
 use super::text::Cut;
+use super::threads::Threads;
 use super::value::ram_mb;
 use crate::Common;
 use crate::exit::Outcome;
@@ -67,6 +68,9 @@ pub(crate) struct Args {
     /// Memory the process may use, in MB
     #[arg(long, value_name = "MB", value_parser = ram_mb, default_value_t = 400)]
     target_ram_mb: u64,
+
+    #[command(flatten)]
+    threads: Threads,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -77,6 +81,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
+    args.threads.start()?;
     let config = std::fs::read(args.model.join("config.json")).ok();
     let context = config.and_then(|bytes| lsb_model::ModelConfig::parse(&bytes).ok()?.sizes?.context);
     let tokenizer = Tokenizer::open(&args.model)?;

@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb)]
     target_ram_mb: u64,
 
-    /// Number of threads; 0 for one per core
+    /// Number of threads; 0 for one per physical core
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
 }
@@ -67,10 +67,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let Some(text) = TextCalibration::from_config(&config)? else {
         return Err(Failure::usage("there is nothing to save of --calib none; name a text, or leave it out"));
     };
-    if args.threads > 0 {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
-        pool.map_err(|e| Failure::refused(format!("cannot start {} threads: {e}", args.threads)))?;
-    }
+    super::threads::start(args.threads)?;
     let model = Model::open(&args.model, &OpenOptions::default())?;
     let _parents = Parents::of(&args.output)?;
     let options = SaveOptions {

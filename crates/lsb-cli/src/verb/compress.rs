@@ -98,6 +98,8 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     }
     super::refuse_package(&args.model)?;
     let config = request.config.clone();
+    // A search and training run on the pool of the process.
+    super::threads::start(if config.parallel_processing { config.threads } else { 1 })?;
     let ram_limit = config.target_ram_mb * 1_000_000;
     let targets = args.limits.over(QualityTargets {
         max_storage_gb: request.storage_asked.then_some(config.target_storage_gb),

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb)]
     target_ram_mb: u64,
 
-    /// Number of threads; 0 for one per core
+    /// Number of threads; 0 for one per physical core
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
 

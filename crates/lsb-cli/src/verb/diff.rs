@@ -1,5 +1,6 @@
 //! `lsb diff`
 
+use super::threads::Threads;
 use super::value::ram_mb;
 use crate::Common;
 use crate::exit::Outcome;
@@ -37,9 +38,13 @@ pub(crate) struct Args {
     /// Memory the process may use, in MB
     #[arg(long, value_name = "MB", default_value_t = 400, value_parser = ram_mb)]
     target_ram_mb: u64,
+
+    #[command(flatten)]
+    threads: Threads,
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
+    args.threads.start()?;
     let (registry, options) = (Registry::standard(), OpenOptions::default());
     let a = open_weights(&args.a, &registry, &options)?;
     let b = open_weights(&args.b, &registry, &options)?;

@@ -20,6 +20,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 pub(crate) mod text;
+pub(crate) mod threads;
 pub(crate) mod tune;
 pub(crate) mod validate;
 pub(crate) mod value;

@@ -195,7 +195,7 @@ struct Resources {
     )]
     parallel_processing: Option<bool>,
 
-    /// Number of threads; 0 for one per core [default: 0]
+    /// Number of threads; 0 for one per physical core [default: 0]
     #[arg(short, long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
 }

@@ -1,6 +1,7 @@
 //! The options of a forward pass as flags.
 
-use super::value::{ram_mb, threads};
+use super::threads::Threads;
+use super::value::ram_mb;
 use crate::exit::Failure;
 use lsb_model::{ModelRunner, RunOptions};
 use lsb_quant::Registry;
@@ -49,18 +50,14 @@ pub(crate) struct Running {
     #[arg(long, value_name = "DIR")]
     spill_dir: Option<PathBuf>,
 
-    /// Threads; 0 means one per core
-    #[arg(long, value_name = "N", value_parser = threads, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 impl Running {
     /// The budget, and threads as asked for. Called once, before any work.
     pub(crate) fn begin(&self) -> Result<Budget, Failure> {
-        if self.threads > 0 {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build_global();
-            pool.map_err(|e| Failure::refused(format!("cannot start {} threads: {e}", self.threads)))?;
-        }
+        self.threads.start()?;
         Ok(Budget::for_process(self.target_ram_mb))
     }
 

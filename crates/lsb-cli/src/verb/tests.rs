@@ -118,6 +118,32 @@ fn numbers_out_of_range_are_refused_before_any_work() {
 }
 
 #[test]
+fn every_verb_that_computes_takes_a_number_of_threads() {
+    let verbs: [&[&str]; 10] = [
+        &["compress", "m"],
+        &["calibrate", "m", "-o", "o"],
+        &["tune", "p", "--against", "m", "-o", "o"],
+        &["validate", "p", "--against", "m"],
+        &["eval", "p", "--text", "t"],
+        &["bench", "m", "--text", "t"],
+        &["run", "p", "--prompt", "t"],
+        &["embed", "p"],
+        &["decompress", "p", "-o", "o"],
+        &["diff", "a", "b"],
+    ];
+    for verb in verbs {
+        let parse = |n: &str| {
+            crate::Cli::try_parse_from(["lsb"].iter().chain(verb).chain(&["--threads", n]).copied())
+        };
+        for n in ["0", "1", "4096"] {
+            parse(n).unwrap_or_else(|e| panic!("{verb:?} --threads {n}: {e}"));
+        }
+        let refused = parse("4097").unwrap_err().to_string();
+        assert!(refused.contains("from 0 to 4096"), "{refused}");
+    }
+}
+
+#[test]
 fn a_storage_limit_alone_is_a_size_to_aim_for() {
     use lsb_stream::Target;
     assert_eq!(request(&[]).config.target, None);

@@ -3,6 +3,7 @@
 use super::limits::Limits;
 use super::recipe::Recipe;
 use super::text::{Cut, read};
+use super::threads::Threads;
 use super::value::ram_mb;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MB", value_parser = ram_mb)]
     target_ram_mb: Option<u64>,
 
+    #[command(flatten)]
+    threads: Threads,
+
     /// Also run both over this text (a UTF-8 file) and judge what the model predicts
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
@@ -79,6 +83,7 @@ struct Judged {
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
+    args.threads.start()?;
     let judged = judge(args, common)?;
     let passed = judged.verdict.passed;
     if common.json {

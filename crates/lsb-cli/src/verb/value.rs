@@ -17,7 +17,7 @@ pub(crate) fn ram_mb(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A number of threads; 0 is one per core.
+/// A number of threads; 0 is one per physical core.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n <= MAX_THREADS => Ok(n),

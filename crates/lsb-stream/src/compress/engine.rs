@@ -93,6 +93,7 @@ impl Engine {
             lease.pass(|chunk| {
                 self.check_interrupt()?;
                 let span = Span::new(*matrix, tiling, chunk.tiles.clone(), &chunk.bytes);
+                let _phase = tracing::debug_span!("survey").entered();
                 self.pool.install(|| surveyor.observe(&span)).map_err(codec)?;
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -201,6 +202,7 @@ fn check_tile(
     decoder: &dyn TensorDecoder,
     scratch: &mut Scratch,
 ) -> Result<Distortion> {
+    let _phase = tracing::debug_span!("checking").entered();
     let tile = span.tile(i);
     let disagree = |what: String| {
         Error::Input(

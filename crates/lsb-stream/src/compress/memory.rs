@@ -1,7 +1,7 @@
 //! How the budget is divided before work starts: threads, work, weights.
 
 use super::prepare::Job;
-use crate::{Budget, CompressConfig, Error, Result};
+use crate::{Budget, CompressConfig, Error, Result, default_threads};
 
 /// How memory is shared between weights and work.
 pub(super) struct Memory {
@@ -48,7 +48,7 @@ impl Memory {
         let fixed = CHUNKS_IN_FLIGHT * chunk + calibrated;
         let read = 3 * chunk;
         let room = budget.limit().saturating_sub(fixed + read + calibration);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = default_threads();
         let threads = match (config.parallel_processing, config.threads) {
             (false, _) => 1,
             // Half of the room at the most goes to threads' scratch memory; results do not depend on it.

@@ -155,6 +155,7 @@ fn write(
     give_back: &Sender<Vec<EncodedTile>>,
 ) -> Result<Box<PackageWriter>> {
     for message in receive {
+        let _phase = tracing::debug_span!("writing").entered();
         match message {
             Message::Begin { tensor, tiling } => writer.begin_tensor(tensor, tiling)?,
             Message::Tiles(tiles) => {

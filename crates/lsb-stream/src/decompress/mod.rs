@@ -6,7 +6,7 @@ use crate::package::Package;
 use crate::process::peak_rss_bytes;
 use crate::store::{OpenMode, Store, StoreFile};
 use crate::weights::{PackageWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
-use crate::{Budget, Error, Observer, Result};
+use crate::{Budget, Error, Observer, Result, threads_or_default};
 use layout::{OutTensor, plan_shards};
 use lsb_format::DType;
 use lsb_format::package::FileRole;
@@ -32,7 +32,7 @@ pub struct DecompressOptions {
     pub overwrite: bool,
     /// Memory the process may use, in MB.
     pub target_ram_mb: u64,
-    /// Threads; 0 means one per core.
+    /// Threads; 0 means [`crate::default_threads`].
     pub threads: usize,
     /// Largest weight file to make, in bytes.
     pub shard_bytes: u64,
@@ -152,7 +152,7 @@ pub fn decompress(
 
 fn pool(options: &DecompressOptions) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
+        .num_threads(threads_or_default(options.threads))
         .build()
         .map_err(|e| Error::Config(format!("cannot start threads: {e}; use --threads 1")))
 }

@@ -77,6 +77,7 @@ pub(super) fn read_exact_at(
     name: &str,
 ) -> Result<()> {
     use std::os::unix::fs::FileExt;
+    let _phase = tracing::debug_span!("reading").entered();
     fill(offset, buffer, |at, rest| file.read_at(rest, at)).map_err(|fault| match fault {
         Fault::Ended { at } => ended(name, at, offset, buffer.len()),
         Fault::Failed { at, source } => {

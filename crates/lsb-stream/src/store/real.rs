@@ -112,6 +112,7 @@ struct RealFile(File);
 
 impl StoreFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let _phase = tracing::debug_span!("reading").entered();
         self.0.read_at(buffer, offset)
     }
 

@@ -236,6 +236,7 @@ impl TensorWeights for Open {
     }
 
     fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+        let _phase = tracing::debug_span!("decoding").entered();
         check_float(&self.facts)?;
         check_run(&self.facts, &elements, size_of_val(out), 32)?;
         let Scratch { stored, values, .. } = scratch;
@@ -250,6 +251,7 @@ impl TensorWeights for Open {
     }
 
     fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
+        let _phase = tracing::debug_span!("decoding").entered();
         let bits = self.facts.dtype.bits();
         check_run(&self.facts, &elements, out.len(), bits)?;
         if !self.is_exact() {

@@ -1,0 +1,145 @@
+//! A tensor on its way through a codec, with all memory kept from one run to the next.
+
+use crate::Outcome;
+use crate::harness;
+use crate::measure::Contestant;
+use lsb_format::{DType, Tile, Tiling};
+use lsb_quant::{EncodedTile, MatrixInfo, Quantizer, Registry, Span, Statistics, TensorDecoder};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Rows of tiles that are encoded together.
+const STEP: u64 = 8;
+
+/// A matrix, the codec it is to go through, and what that must know of it.
+pub(crate) struct Subject {
+    pub(crate) codec: Arc<dyn Quantizer>,
+    pub(crate) matrix: MatrixInfo,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) statistics: Statistics,
+}
+
+/// Weights of which rows and columns differ in size, as those of models do.
+pub(crate) fn weights(rows: usize, cols: usize) -> Vec<f32> {
+    let mut weights = lsb_benches::normal_weights(7, rows * cols, 0.02);
+    let (of_rows, of_cols) =
+        (lsb_benches::normal_weights(8, rows, 0.4), lsb_benches::normal_weights(9, cols, 0.4));
+    for (row, r) in weights.chunks_mut(cols).zip(&of_rows) {
+        row.iter_mut().zip(&of_cols).for_each(|(w, c)| *w *= (r + c).exp());
+    }
+    weights
+}
+
+impl Subject {
+    /// Weights in bf16, surveyed.
+    pub(crate) fn new(codec: &str, rows: usize, cols: usize) -> Outcome<Self> {
+        let codec = Registry::standard().parse(codec)?;
+        let matrix = MatrixInfo { rows: rows as u64, cols: cols as u64, dtype: DType::BF16 };
+        let bytes = lsb_benches::bf16_bytes(&weights(rows, cols));
+        let statistics = harness::survey(&*codec, &matrix, &bytes, STEP)?;
+        Ok(Subject { codec, matrix, bytes, statistics })
+    }
+
+    pub(crate) fn n_weights(&self) -> f64 {
+        self.matrix.weights() as f64
+    }
+
+    /// Gathers statistics as before.
+    pub(crate) fn survey(&self) -> bool {
+        harness::survey(&*self.codec, &self.matrix, &self.bytes, STEP).is_ok()
+    }
+
+    /// A contestant that encodes on `pool` into the same memory again and again; making the encoder, and so the plan for a
+    /// calibrated map, is not counted.
+    pub(crate) fn encoding<'a>(&'a self, pool: &'a rayon::ThreadPool) -> Contestant<'a> {
+        let mut tiles: Vec<EncodedTile> = Vec::new();
+        Box::new(move || {
+            let refused = |e| -> ! { unreachable!("the codec took this matrix before: {e}") };
+            pool.install(|| {
+                let encoder = self.codec.encoder(&self.matrix, &self.statistics);
+                let mut encoder = encoder.unwrap_or_else(|e| refused(e));
+                let start = Instant::now();
+                for span in self.spans() {
+                    tiles.iter_mut().for_each(EncodedTile::clear);
+                    tiles.resize_with(span.len(), EncodedTile::default);
+                    encoder.encode(&span, &mut tiles).unwrap_or_else(|e| refused(e));
+                }
+                encoder.finish().unwrap_or_else(|e| refused(e));
+                start.elapsed()
+            })
+        })
+    }
+
+    fn spans(&self) -> impl Iterator<Item = Span<'_>> {
+        let tiling = self.codec.tiling(&self.matrix).unwrap_or_else(|e| unreachable!("tiled before: {e}"));
+        let step = (STEP * tiling.span_unit()).max(1);
+        (0..tiling.len()).step_by(step as usize).map(move |at| {
+            let tiles = at..(at + step).min(tiling.len());
+            let run = tiling.elements(tiles.clone());
+            Span::new(self.matrix, tiling, tiles, &self.bytes[2 * run.start as usize..2 * run.end as usize])
+        })
+    }
+
+    pub(crate) fn encoded(&self) -> Outcome<Coded> {
+        let encoded =
+            harness::encode_surveyed(&*self.codec, &self.matrix, &self.bytes, &self.statistics, STEP)?;
+        let decoder = self.codec.decoder(&self.matrix, &encoded.side)?;
+        let tiling = self.codec.tiling(&self.matrix)?;
+        Ok(Coded { encoded, decoder, tiling, matrix: self.matrix })
+    }
+}
+
+/// A tensor after encoding.
+pub(crate) struct Coded {
+    encoded: harness::Encoded,
+    pub(crate) decoder: Box<dyn TensorDecoder>,
+    tiling: Tiling,
+    matrix: MatrixInfo,
+}
+
+impl Coded {
+    pub(crate) fn bytes(&self) -> f64 {
+        self.encoded.len() as f64
+    }
+
+    /// Bits per weight.
+    pub(crate) fn bpw(&self) -> f64 {
+        8.0 * self.bytes() / self.matrix.weights() as f64
+    }
+
+    /// Decodes every tile into a buffer that its thread keeps; false where one is refused.
+    pub(crate) fn decode(&self, pool: &rayon::ThreadPool) -> bool {
+        self.each(pool, |tile, parts| {
+            VALUES.with_borrow_mut(|out| {
+                out.resize(tile.weights(), 0.0);
+                self.decoder.decode(tile, parts, out).is_ok()
+            })
+        })
+    }
+
+    /// The same bit for bit, for codecs that lose nothing.
+    pub(crate) fn decode_exact(&self, pool: &rayon::ThreadPool) -> bool {
+        self.each(pool, |tile, parts| {
+            EXACT.with_borrow_mut(|out| {
+                out.resize(2 * tile.weights(), 0);
+                self.decoder.decode_exact(tile, parts, out).is_ok()
+            })
+        })
+    }
+
+    fn each(&self, pool: &rayon::ThreadPool, work: impl Fn(&Tile, &[&[u8]]) -> bool + Sync + Send) -> bool {
+        pool.install(|| {
+            self.encoded.tiles.par_iter().enumerate().all(|(i, tile)| {
+                let parts: Vec<&[u8]> = tile.parts().collect();
+                work(&self.tiling.tile(i as u64), &parts)
+            })
+        })
+    }
+}
+
+thread_local! {
+    static VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static EXACT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
