@@ -14,7 +14,7 @@ const WITHOUT_CANDLE: &[&str] = &["lsb-format", "lsb-quant", "lsb-stream"];
 
 /// Crates for programs with a terminal, and who may name them.
 const TERMINAL: &[&str] = &["anyhow", "clap", "indicatif"];
-const MAY_USE_TERMINAL: &[&str] = &["lsb-cli", "xtask", "lsb-examples"];
+const MAY_USE_TERMINAL: &[&str] = &["lsb-cli", "xtask", "lsb-examples", "lsb-benches"];
 
 /// Who depends on whom.
 #[derive(Clone, Debug, Default)]
