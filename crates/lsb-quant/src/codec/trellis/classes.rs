@@ -100,7 +100,6 @@ impl Classes {
     }
 
     /// The class of a sample.
-    #[cfg(test)]
     pub(super) fn class(&self, row: usize, col: usize) -> usize {
         let sum = i32::from(self.rows[row]) + i32::from(self.cols[col]) - self.first;
         sum.clamp(0, self.count as i32 - 1) as usize
