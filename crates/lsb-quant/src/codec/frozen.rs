@@ -1,17 +1,12 @@
 //! Bytes that every codec writes and weights that it gives back are the same on every processor, and those of last year.
 //!
-//! Inputs are made by additions and multiplications alone. `.ci/run` repeats this with each kernel that `LSB_ISA` can choose, and `.ci/neon` on 64-bit ARM.
+//! Inputs are made by additions and multiplications alone. `.ci/kernels` repeats this with each kernel that `LSB_ISA` can
+//! choose, `.ci/neon` on 64-bit ARM.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
-
-#[allow(dead_code)]
-mod harness;
-
-use harness::{bytes_of, decode, encode_surveyed, survey};
+use crate::calibrate::{Calibration, DenseMoments};
+use crate::{EncodedTile, Isa, MatrixInfo, Registry, Result, Span, Surveyor};
 use lsb_format::DType;
 use lsb_format::package::Hash;
-use lsb_quant::calibrate::{Calibration, DenseMoments};
-use lsb_quant::{Isa, MatrixInfo, Registry};
 use std::sync::Arc;
 
 /// Rows and columns: neither fills its last group.
@@ -88,9 +83,38 @@ fn calibration() -> Calibration {
     }
 }
 
-fn hash(bytes: impl IntoIterator<Item = u8>) -> String {
-    let bytes: Vec<u8> = bytes.into_iter().collect();
-    Hash::<8>::of(&bytes).to_string()
+/// What the codec `name` writes for the matrix with these bytes, tiles and side information, and the weights that come back,
+/// tile by tile.
+fn code(
+    name: &str,
+    matrix: &MatrixInfo,
+    bytes: &[u8],
+    calibration: Option<Calibration>,
+) -> Result<(Vec<u8>, Vec<f32>)> {
+    let codec = Registry::standard().parse(name)?;
+    let tiling = codec.tiling(matrix)?;
+    let span = Span::new(*matrix, tiling, 0..tiling.len(), bytes);
+    let mut surveyor = Surveyor::new(&codec.needs(), matrix, &tiling);
+    while surveyor.wants_pass() {
+        surveyor.observe(&span)?;
+        surveyor.end_pass();
+    }
+    let mut statistics = surveyor.finish();
+    statistics.calibration = calibration;
+    let mut encoder = codec.encoder(matrix, &statistics)?;
+    let mut tiles = vec![EncodedTile::default(); span.len()];
+    encoder.encode(&span, &mut tiles)?;
+    let side = encoder.finish()?;
+    let decoder = codec.decoder(matrix, &side)?;
+    let mut back = Vec::new();
+    for (i, coded) in tiles.iter().enumerate() {
+        let tile = tiling.tile(i as u64);
+        let mut weights = vec![f32::NAN; tile.weights()];
+        decoder.decode(&tile, &coded.parts().collect::<Vec<_>>(), &mut weights)?;
+        back.extend(weights);
+    }
+    let tiles = tiles.iter().map(EncodedTile::bytes).collect::<Vec<_>>().concat();
+    Ok(([tiles, side].concat(), back))
 }
 
 /// Without this a misspelt or forgotten `LSB_ISA` would test the default once more.
@@ -109,30 +133,21 @@ fn codecs_write_the_frozen_bytes() {
     check_kernels();
     let [rows, cols] = SHAPE.map(|n| n as u64);
     let matrix = MatrixInfo { rows, cols, dtype: DType::F32 };
-    let (bytes, calibration) = (bytes_of(matrix.dtype, &weights()), calibration());
-    let registry = Registry::standard();
-    for id in registry.entries().iter().map(|entry| entry.id) {
+    let to_bytes = |weights: &[f32]| -> Vec<u8> { weights.iter().flat_map(|w| w.to_le_bytes()).collect() };
+    let (bytes, calibration) = (to_bytes(&weights()), calibration());
+    for id in Registry::standard().entries().iter().map(|entry| entry.id) {
         assert!(
             FROZEN.iter().any(|[name, ..]| name.split(':').next() == Some(id)),
             "{id} has no frozen bytes"
         );
     }
-    let mut found = Vec::new();
-    for &[name, inputs, ..] in FROZEN {
-        let codec = registry.parse(name).unwrap();
-        let mut statistics = survey(&*codec, &matrix, &bytes, 2).unwrap();
-        statistics.calibration = (inputs == "calibrated").then(|| calibration.clone());
-        let encoded = encode_surveyed(&*codec, &matrix, &bytes, &statistics, u64::MAX).unwrap();
-        let back = decode(&*codec, &matrix, &encoded, usize::MAX).unwrap();
-        let tiles = encoded.tiles.iter().flat_map(|tile| tile.bytes());
-        let written = hash(tiles.chain(&encoded.side).copied());
-        found.push([
-            name.to_owned(),
-            inputs.to_owned(),
-            written,
-            hash(back.iter().flat_map(|w| w.to_le_bytes())),
-        ]);
-    }
+    let hash = |bytes: &[u8]| Hash::<8>::of(bytes).to_string();
+    let found = FROZEN.iter().map(|&[name, inputs, ..]| {
+        let calibration = (inputs == "calibrated").then(|| calibration.clone());
+        let (written, back) = code(name, &matrix, &bytes, calibration).unwrap();
+        [name.to_owned(), inputs.to_owned(), hash(&written), hash(&to_bytes(&back))]
+    });
+    let found: Vec<[String; 4]> = found.collect();
     // Lines as they stand above.
     let lines: String = found.iter().map(|line| format!("    {line:?},\n")).collect();
     assert!(found == FROZEN, "{} wrote\n{lines}", Isa::chosen().name());
