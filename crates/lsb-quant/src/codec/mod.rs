@@ -3,6 +3,8 @@
 mod bitstream;
 mod divided;
 mod feedback;
+#[cfg(test)]
+mod frozen;
 mod gaussian_table;
 pub mod gptq;
 mod least_squares;

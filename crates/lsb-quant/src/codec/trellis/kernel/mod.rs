@@ -8,6 +8,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -159,6 +161,8 @@ pub(super) fn next_group(stream: &mut Stream<'_>, isa: Isa) -> Result<()> {
         Isa::Avx2 => avx2::decode([stream]),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => avx512::decode([stream]),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::decode([stream]),
         _ => 0,
     };
     stream.end_group(done)
@@ -177,6 +181,8 @@ pub(super) fn next_groups<'a>(a: &mut Stream<'a>, b: &mut Stream<'a>, isa: Isa) 
         Isa::Avx512 => avx512::decode([a, b]),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::decode([a, b]),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::decode([a, b]),
         _ => 0,
     };
     a.end_group(done)?;
