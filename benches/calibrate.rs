@@ -7,7 +7,7 @@ use lsb_benches::{bf16_bytes, normal_weights};
 use lsb_format::DType;
 use lsb_model::products;
 use lsb_quant::calibrate::{Calibration, DenseMoments, UpperFactor};
-use lsb_quant::{EncodedTile, MatrixInfo, Quantizer, Registry, Span, Statistics};
+use lsb_quant::{EncodedTile, MatrixInfo, Registry, Span, Statistics};
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -63,7 +63,8 @@ fn feedback(c: &mut Criterion) {
     let bytes = bf16_bytes(&normal_weights(5, ROWS * INPUTS, 0.02));
     let calibration =
         Calibration { inputs: Arc::new(DenseMoments::new(h, INPUTS)), outputs: None, relative: false };
-    let statistics = Statistics { calibration: Some(calibration), ..Statistics::default() };
+    let mut statistics = Statistics::default();
+    statistics.calibration = Some(calibration);
     let mut group = c.benchmark_group("feedback");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.throughput(Throughput::Elements((ROWS * INPUTS * INPUTS / 2) as u64));

@@ -58,6 +58,9 @@ struct Cost {
     peak_mb: f64,
 }
 
+/// A kind of cost: its name, its unit and where it stands.
+type Kind = (&'static str, &'static str, fn(&Cost) -> f64);
+
 fn cost(model: &Path, folder: &Path) -> Outcome<Cost> {
     let package = folder.join("package");
     let output = Command::new(std::env::current_exe()?).arg("--compress").args([model, &package]).output()?;
@@ -94,7 +97,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome {
     let middle = |costs: &[Cost], of: fn(&Cost) -> f64| median(costs.iter().map(of).collect());
     let protocol = "A model of layers with two matrices of 1024 x 1024 in bf16, through the whole pipeline at 3 bits per weight \
                     in a process of its own: reading, encoding, checking, writing to disk, on all cores. Held against one layer.";
-    let kinds: [(&str, &str, fn(&Cost) -> f64); 3] = [
+    let kinds: [Kind; 3] = [
         ("time", "ns/weight", |c| c.nanoseconds),
         ("size", "bpw", |c| c.bpw),
         ("peak memory", "MB", |c| c.peak_mb),
