@@ -46,6 +46,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) layer: usize,
     /// Where gradients are wanted: every operation is then one that candle can differentiate.
     pub(crate) tape: Option<&'a Tape>,
+    /// A step of generation: maps may round sums otherwise than where many tokens go through them.
+    pub(crate) step: bool,
 }
 
 impl Pass<'_> {
@@ -58,7 +60,7 @@ impl Pass<'_> {
         if !self.tap.input(self.layer, spec, x)? {
             return Err(Error::Ended);
         }
-        let y = map.forward(x)?;
+        let y = if self.step { map.forward_step(x)? } else { map.forward(x)? };
         self.tap.linear(self.layer, spec, x, &y)?;
         Ok(y)
     }

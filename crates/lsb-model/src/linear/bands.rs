@@ -1,5 +1,6 @@
 //! Reused buffers into which bands of weights are decoded.
 
+use super::products::PARTS_BYTES;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use lsb_stream::{Scratch, TensorWeights};
@@ -16,6 +17,8 @@ pub(crate) const BAND_WEIGHTS: usize = 1 << 19;
 #[derive(Debug)]
 pub(crate) struct Bands {
     free: Mutex<Vec<Band>>,
+    /// Buffers for tiles that are multiplied as they are decoded.
+    scratch: Mutex<Vec<Scratch>>,
     lanes: usize,
 }
 
@@ -30,19 +33,23 @@ impl Bands {
     /// Bands for matrices whose widest row has `row` weights: as many as there are threads, or as fit in `bytes`, but one.
     pub(crate) fn new(row: usize, bytes: u64) -> Bands {
         let fit = usize::try_from(bytes / Bands::lane_bytes(row)).unwrap_or(usize::MAX);
-        Bands { free: Mutex::default(), lanes: fit.min(rayon::current_num_threads()).max(1) }
+        Bands {
+            free: Mutex::default(),
+            scratch: Mutex::default(),
+            lanes: fit.min(rayon::current_num_threads()).max(1),
+        }
     }
 
     /// Bytes of a band.
     fn lane_bytes(row: usize) -> u64 {
-        // The decoded band, its bytes as they are stored (at most as many), and a decoded tile that it covers
-        // in part.
-        2 * 4 * row.max(BAND_WEIGHTS) as u64 + 4 * lsb_format::TILE_WEIGHTS
+        // The decoded band, its bytes as they are stored (at most as many), a decoded tile that it covers in part, and two
+        // stored tiles that are multiplied as they are decoded.
+        2 * 4 * row.max(BAND_WEIGHTS) as u64 + (4 + 2) * lsb_format::TILE_WEIGHTS
     }
 
     /// Bytes of all bands for such matrices.
     pub(crate) fn bytes(&self, row: usize) -> u64 {
-        self.lanes as u64 * Bands::lane_bytes(row)
+        self.lanes as u64 * Bands::lane_bytes(row) + PARTS_BYTES as u64
     }
 
     /// How many bands there are.
@@ -69,6 +76,18 @@ impl Bands {
     /// Rows of `width` weights that a band holds.
     pub(crate) fn rows_at_once(width: usize) -> usize {
         (BAND_WEIGHTS / width.max(1)).max(1)
+    }
+
+    /// Calls `work` with a scratch that nobody else uses.
+    pub(super) fn with_scratch(
+        &self,
+        work: impl FnOnce(&mut Scratch) -> lsb_stream::Result<()>,
+    ) -> Result<()> {
+        let free = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = free().pop().unwrap_or_default();
+        let done = work(&mut scratch);
+        free().push(scratch);
+        Ok(done?)
     }
 
     /// Decodes `elements` of `weights` and hands them to `use_band` as a tensor of shape `[rows, columns]`.

@@ -1,6 +1,6 @@
 //! Weights that are decoded band by band while they are multiplied.
 
-use super::{Bands, Linear, add_bias};
+use super::{Bands, Linear, add_bias, products};
 use crate::spec::MapSpec;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -105,6 +105,17 @@ impl Linear for Coded {
             self.times_rows(x, rows.clone(), self.spec.inputs)?
         };
         add_bias(y, self.bias.as_ref(), &rows, &self.spec)
+    }
+
+    fn forward_step(&self, x: &Tensor) -> Result<Tensor> {
+        let tokens = x.dim(0).map_err(self.failed())?;
+        if self.spec.inputs_first || tokens > products::TOKENS || !self.weights.has_products() {
+            return self.forward(x);
+        }
+        let inputs = x.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(self.failed())?;
+        let y = products::times_rows(&*self.weights, &inputs, tokens, &self.bands)?;
+        let y = Tensor::from_vec(y, (tokens, self.spec.outputs), &Device::Cpu).map_err(self.failed())?;
+        add_bias(y, self.bias.as_ref(), &(0..self.spec.outputs), &self.spec)
     }
 
     fn backward(&self, y: &Tensor) -> Result<Tensor> {

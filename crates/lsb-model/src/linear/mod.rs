@@ -1,11 +1,12 @@
 //! A linear map is one call; where its weights come from is not the caller's business.
 //!
 //! [`Dense`] holds f32 weights; [`Coded`] decodes them band by band into a reused buffer, from bytes in memory or
-//! from a file. Kernels that multiply without decoding first are further implementations of [`Linear`].
+//! from a file, or, for the few tokens of a step of generation, multiplies while it decodes.
 
 mod bands;
 mod coded;
 mod dense;
+mod products;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +45,15 @@ pub trait Linear: Debug + Send + Sync {
     /// As [`Linear::forward_rows`].
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_rows(x, 0..self.spec().outputs)
+    }
+
+    /// As [`Linear::forward`] in a step of generation: weights may be multiplied as they are decoded, which takes less time
+    /// for a few tokens and rounds sums otherwise.
+    ///
+    /// # Errors
+    /// As [`Linear::forward_rows`].
+    fn forward_step(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward(x)
     }
 }
 

@@ -220,6 +220,7 @@ impl<'m> Batch<'m> {
             tap,
             layer: block.layer,
             tape: None,
+            step: false,
         };
         block::run(block, x, &mut pass)
     }
@@ -241,6 +242,7 @@ impl<'m> Batch<'m> {
             tap: &mut NoTap,
             layer: block.layer,
             tape: Some(tape),
+            step: false,
         };
         block::run(block, x.clone(), &mut pass)
     }

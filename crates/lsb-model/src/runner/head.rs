@@ -115,6 +115,11 @@ impl<'m> Head<'m> {
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         cap(self.map.forward(x)?, self.spec)
     }
+
+    /// The same in a step of generation: see [`Linear::forward_step`].
+    pub(crate) fn step_logits(&self, x: &Tensor) -> Result<Tensor> {
+        cap(self.map.forward_step(x)?, self.spec)
+    }
 }
 
 impl HeadTile<'_> {

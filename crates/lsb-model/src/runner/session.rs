@@ -104,6 +104,7 @@ impl<'m> Session<'m> {
                     tap: &mut NoTap,
                     layer: block.layer,
                     tape: None,
+                    step: true,
                 };
                 *x = block::run(block, x.clone(), &mut pass)?;
             }
@@ -113,7 +114,7 @@ impl<'m> Session<'m> {
         let last = stream.last().map(|x| x.narrow(0, x.dim(0)? - 1, 1)?.contiguous()).transpose();
         let last: Option<Tensor> = last.map_err(crate::Error::compute("the last token"))?;
         let Some(last) = last else { return Ok(Vec::new()) };
-        let logits = model.head()?.logits(&model.last_norm(last)?)?;
+        let logits = model.head()?.step_logits(&model.last_norm(last)?)?;
         flat(&logits)
     }
 }

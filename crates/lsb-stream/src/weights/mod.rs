@@ -149,6 +149,34 @@ pub trait TensorWeights: Send + Sync {
     /// As [`TensorWeights::read_f32`], and where [`TensorWeights::is_exact`] is false. Runs of elements
     /// narrower than a byte must start and end at whole bytes.
     fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()>;
+
+    /// True where [`TensorWeights::add_products`] multiplies tiles while it decodes them.
+    fn has_products(&self) -> bool {
+        false
+    }
+
+    /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles,
+    /// with the inputs `x`, of shape `[tokens, columns of the matrix]`. The weights are never written out; results are as
+    /// near to those of decoded weights as [`lsb_quant::TileProducts`] says. Two tiles at once are faster than one by one.
+    ///
+    /// # Errors
+    /// As [`TensorWeights::read_f32`], and where [`TensorWeights::has_products`] is false. What is in `y` then is
+    /// unspecified.
+    ///
+    /// # Panics
+    /// If `tiles` are not of one row of tiles, or a length does not fit them.
+    fn add_products(
+        &self,
+        tiles: Range<u64>,
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let _ = (tiles, x, tokens, y, scratch);
+        let message = format!("{} has no products of its own", self.facts().codec_id());
+        Err(lsb_format::Error::argument(message).in_tensor(&self.facts().name).into())
+    }
 }
 
 impl Debug for dyn TensorWeights {
@@ -162,6 +190,8 @@ impl Debug for dyn TensorWeights {
 pub struct Scratch {
     /// Bytes as they are stored.
     pub(crate) stored: Vec<u8>,
+    /// Those of a second tile, where two are multiplied at once.
+    pub(crate) second: Vec<u8>,
     /// One decoded tile that a run covers in part.
     pub(crate) values: Vec<f32>,
     /// The same, in the tensor's own type.
@@ -172,7 +202,7 @@ impl Scratch {
     /// Bytes the buffers have grown to.
     pub fn held_bytes(&self) -> u64 {
         let values = self.values.capacity() * size_of::<f32>();
-        (self.stored.capacity() + values + self.exact.capacity()) as u64
+        (self.stored.capacity() + self.second.capacity() + values + self.exact.capacity()) as u64
     }
 }
 

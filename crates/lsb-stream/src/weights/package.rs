@@ -198,19 +198,27 @@ impl Open {
         stored: &mut Vec<u8>,
         decode: impl FnOnce(&dyn TensorDecoder, &[&[u8]]) -> lsb_quant::Result<()>,
     ) -> Result<()> {
-        let parts = match &self.held {
-            Some(held) => self.packed.tile_in(tile.index, held)?,
-            None => {
-                let parts = self.packed.read_tile(tile.index, self.tiling().parts(), stored)?;
-                let bytes = parts.iter().map(|part| part.len() as u64).sum();
-                self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
-                parts
-            }
-        };
-        decode(&*self.decoder, &parts).map_err(|e| match Error::codec(&self.facts.name)(e) {
+        let parts = self.parts(tile, stored)?;
+        decode(&*self.decoder, &parts).map_err(|e| self.in_tile(e, tile))
+    }
+
+    /// All parts of a tile, in memory or read from the file into `stored`.
+    fn parts<'b>(&'b self, tile: &Tile, stored: &'b mut Vec<u8>) -> Result<Vec<&'b [u8]>> {
+        if let Some(held) = &self.held {
+            return self.packed.tile_in(tile.index, held);
+        }
+        let parts = self.packed.read_tile(tile.index, self.tiling().parts(), stored)?;
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        Ok(parts)
+    }
+
+    /// A codec's error with the place where it happened.
+    fn in_tile(&self, error: lsb_quant::Error, tile: &Tile) -> Error {
+        match Error::codec(&self.facts.name)(error) {
             Error::Input(e) => Error::Input(e.in_file(self.packed.file_name()).in_tile(tile.index)),
             other => other,
-        })
+        }
     }
 }
 
@@ -230,7 +238,9 @@ impl TensorWeights for Open {
     fn scratch_bytes(&self) -> u64 {
         let tile = self.tiling().tile_rows().min(self.tiling().rows())
             * self.tiling().tile_cols().min(self.tiling().cols());
-        let stored = if self.held.is_some() { 0 } else { self.packed.largest_tile_bytes() };
+        // Two tiles where they are multiplied as they are decoded.
+        let tiles = if self.has_products() { 2 } else { 1 };
+        let stored = if self.held.is_some() { 0 } else { tiles * self.packed.largest_tile_bytes() };
         // Either as f32 or in its own type: a reader uses one of the two.
         stored + tile * self.facts.dtype.bits().div_ceil(8).max(4)
     }
@@ -268,5 +278,40 @@ impl TensorWeights for Open {
             exact,
             |tile, out| self.tile(tile, stored, |decoder, parts| decoder.decode_exact(tile, parts, out)),
         )
+    }
+
+    fn has_products(&self) -> bool {
+        self.decoder.products().is_some()
+    }
+
+    fn add_products(
+        &self,
+        tiles: Range<u64>,
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let _phase = tracing::debug_span!("multiplying").entered();
+        check_float(&self.facts)?;
+        let Some(products) = self.decoder.products() else {
+            let message = format!("{} has no products of its own", self.facts.codec_id());
+            return Err(lsb_format::Error::argument(message).in_tensor(&self.facts.name).into());
+        };
+        let Scratch { stored, second, .. } = scratch;
+        let mut indices = tiles;
+        while let Some(index) = indices.next() {
+            let tile = self.tiling().tile(index);
+            let parts = self.parts(&tile, stored)?;
+            match indices.next().map(|index| self.tiling().tile(index)) {
+                Some(next) => {
+                    let next_parts = self.parts(&next, second)?;
+                    products.add_products(&[(tile, &parts), (next, &next_parts)], x, tokens, y)
+                }
+                None => products.add_products(&[(tile, &parts)], x, tokens, y),
+            }
+            .map_err(|e| self.in_tile(e, &tile))?;
+        }
+        Ok(())
     }
 }

@@ -43,4 +43,19 @@ impl TensorWeights for Reserved {
     fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()> {
         self.weights.read_exact(elements, out, scratch)
     }
+
+    fn has_products(&self) -> bool {
+        self.weights.has_products()
+    }
+
+    fn add_products(
+        &self,
+        tiles: Range<u64>,
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        self.weights.add_products(tiles, x, tokens, y, scratch)
+    }
 }

@@ -7,7 +7,7 @@ use lsb_format::package::{Fingerprint, ShortDigest, Source};
 use lsb_format::{DType, Error, Tile, Tiling};
 use lsb_quant::{
     CodecEntry, EncodedTile, Estimate, MatrixInfo, Parameters, Quantizer, Registry, Statistics,
-    TensorDecoder, TensorEncoder,
+    TensorDecoder, TensorEncoder, TileProducts,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +73,32 @@ impl TensorDecoder for Halves {
         let mut values = vec![0.0; tile.weights()];
         self.decode(tile, parts, &mut values)?;
         out.copy_from_slice(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
+        Ok(())
+    }
+    fn products(&self) -> Option<&dyn TileProducts> {
+        self.exact.then_some(self as _)
+    }
+}
+
+impl TileProducts for Halves {
+    fn add_products(
+        &self,
+        tiles: &[(Tile, &[&[u8]])],
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+    ) -> lsb_quant::Result<()> {
+        for (tile, parts) in tiles {
+            let (rows, cols) = (tile.rows as usize, tile.cols as usize);
+            let mut values = vec![0.0; tile.weights()];
+            self.decode(tile, parts, &mut values)?;
+            for (x, y) in x.chunks(x.len() / tokens).zip(y.chunks_mut(rows)) {
+                let x = &x[tile.col as usize..];
+                for (y, w) in y.iter_mut().zip(values.chunks(cols)) {
+                    *y += w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -176,6 +202,35 @@ fn any_run_of_a_package_is_the_slice_of_the_tensor() {
         assert!(e.to_string().contains("does not keep the bits"), "{e}");
         assert!(source.open(3).is_err());
     }
+}
+
+#[test]
+fn tiles_are_multiplied_where_they_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    // Tiles of 4 x 3: rows of three tiles, that is a pair and one more.
+    let path = write(dir.path(), 3, None);
+    let source = open_weights(&path, &registry(3), &Default::default()).unwrap();
+    let x: Vec<f32> = (0..2 * COLS).map(|i| i as f32 - 5.0).collect();
+    let mut scratch = Scratch::default();
+    for weights in [source.open(0).unwrap(), source.hold(1).unwrap()] {
+        assert!(weights.has_products());
+        for row in 0..3 {
+            let tiles = 3 * row..3 * row + 3;
+            let height = weights.tiling().tile(3 * row).rows;
+            let mut y = vec![1.0; 2 * height as usize];
+            weights.add_products(tiles, &x, 2, &mut y, &mut scratch).unwrap();
+            let places = (0..2).flat_map(|t| (4 * row..4 * row + height).map(move |r| (t, r)));
+            for (y, (t, r)) in y.iter().zip(places) {
+                let dot: f32 = (0..COLS).map(|c| value(r, c) * x[(t * COLS + c) as usize]).sum();
+                assert!((y - 1.0 - dot).abs() < 1e-3, "token {t}, row {r}: {y} {dot}");
+            }
+        }
+    }
+    assert!(scratch.held_bytes() <= source.open(0).unwrap().scratch_bytes());
+    let without = source.open(2).unwrap();
+    assert!(!without.has_products());
+    let e = without.add_products(0..1, &x, 2, &mut [0.0; 8], &mut scratch).unwrap_err();
+    assert!(e.to_string().contains("no products of its own"), "{e}");
 }
 
 #[test]
