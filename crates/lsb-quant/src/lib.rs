@@ -19,6 +19,7 @@ mod registry;
 mod scale;
 mod span;
 mod statistics;
+mod unpacked;
 mod vectorize;
 mod weights;
 
@@ -34,4 +35,5 @@ pub use quantizer::{
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;
 pub use statistics::{Magnitudes, Needs, OutlierSelection, RowSample, Statistics, Surveyor, Wanted};
+pub use unpacked::UnpackedTile;
 pub use weights::{from_f32_into, to_f32, to_f32_into};

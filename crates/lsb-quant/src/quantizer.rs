@@ -5,7 +5,7 @@
 
 use crate::allocate::RateControl;
 use crate::calibrate::FactorReport;
-use crate::{Needs, Parameters, Result, Span, Statistics};
+use crate::{Needs, Parameters, Result, Span, Statistics, UnpackedTile};
 use lsb_format::{DType, Tile, Tiling};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -236,6 +236,12 @@ pub trait TileProducts: Send + Sync {
     /// If a length does not fit the tiles.
     fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32])
     -> Result<()>;
+
+    /// Unpacks a tile, to stay in memory and be multiplied many times.
+    ///
+    /// # Errors
+    /// As [`TensorDecoder::decode`].
+    fn unpack(&self, tile: &Tile, parts: &[&[u8]]) -> Result<UnpackedTile>;
 }
 
 /// Encodes one tile at a time, knowing nothing of its neighbours.

@@ -74,13 +74,30 @@ fn products_are_those_of_decoded_weights() {
             let x = gaussian(6, tokens * cols as usize);
             let tiling = codec.tiling(&matrix).unwrap();
             let parts: Vec<Vec<&[u8]>> = encoded.tiles.iter().map(|t| t.parts().collect()).collect();
-            for together in [1, 2, 3] {
+            // 0: unpacked first.
+            for together in [0, 1, 2, 3] {
                 let mut y = vec![0.0f32; tokens * rows as usize];
                 for band in 0..tiling.len() / tiling.across() {
                     let numbers: Vec<u64> = (band * tiling.across()..(band + 1) * tiling.across()).collect();
                     let first = tiling.tile(numbers[0]);
                     let mut part = vec![0.0; tokens * first.rows as usize];
-                    for numbers in numbers.chunks(together) {
+                    if together == 0 {
+                        let mut buffer = Vec::new();
+                        for &n in &numbers {
+                            let tile = tiling.tile(n);
+                            let unpacked = products.unpack(&tile, &parts[n as usize]).unwrap();
+                            let mut out = vec![f32::NAN; tile.weights()];
+                            unpacked.decode(&mut out);
+                            let wide = tile.cols as usize;
+                            for (row, out) in out.chunks(wide).enumerate() {
+                                let at = (tile.row as usize + row) * cols as usize + tile.col as usize;
+                                assert_eq!(out, &decoded[at..at + wide], "{name}: unpacked and decoded");
+                            }
+                            let x = |token: usize| &x[token * cols as usize + tile.col as usize..][..wide];
+                            unpacked.add_products(x, tokens, &mut part, &mut buffer);
+                        }
+                    }
+                    for numbers in numbers.chunks(together.max(1)).filter(|_| together > 0) {
                         let tiles: Vec<_> =
                             numbers.iter().map(|&n| (tiling.tile(n), &*parts[n as usize])).collect();
                         products.add_products(&tiles, &x, tokens, &mut part).unwrap();

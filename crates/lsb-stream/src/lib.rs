@@ -42,5 +42,5 @@ pub use spill::ActivationStore;
 pub use threads::{default_threads, threads_or_default};
 pub use weights::{
     MemoryWeights, ModelWeights, PackageWeights, Scratch, StreamFigures, StreamOptions, TensorFacts,
-    TensorWeights, WeightSource, WeightStream, open_weights,
+    TensorWeights, UnpackedWeights, WeightSource, WeightStream, open_weights,
 };

@@ -140,7 +140,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     let budget = args.running.begin()?;
     let tokenizer = Tokenizer::open(&args.path)?;
     let template = if args.chat { Some(template(args)?) } else { None };
-    let model = args.running.open(&args.path, &budget, 1)?;
+    let model = args.running.open_to_generate(&args.path, &budget)?;
     tokenizer.check_ids(model.spec().vocab as u64)?;
     let interrupted = interrupt_flag()?;
     match (template, &args.prompt) {

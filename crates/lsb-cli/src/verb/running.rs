@@ -72,6 +72,12 @@ impl Running {
         }
     }
 
+    /// The same for a model that generates text.
+    pub(crate) fn open_to_generate(&self, path: &Path, budget: &Budget) -> Result<ModelRunner, Failure> {
+        let options = RunOptions { unpacked: true, ..self.options(1, budget) };
+        Ok(ModelRunner::open(path, &Registry::standard(), budget, &options)?)
+    }
+
     /// The model or package at `path`, one of `models` that share the budget.
     pub(crate) fn open(&self, path: &Path, budget: &Budget, models: u64) -> Result<ModelRunner, Failure> {
         Ok(ModelRunner::open(path, &Registry::standard(), budget, &self.options(models, budget))?)

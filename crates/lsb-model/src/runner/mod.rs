@@ -41,6 +41,9 @@ pub struct RunOptions {
     pub prefetch: bool,
     /// Keep weights in memory from pass to pass where the budget holds all of them.
     pub caching: bool,
+    /// Keep weights unpacked where their codec and the budget allow it, to generate text: they are multiplied as fast as
+    /// memory gives them, for a token at a time. Where many tokens go through the model, f32 is faster.
+    pub unpacked: bool,
     /// Tokens that go through a block at once; more of them use each decoded weight more often and take more
     /// memory. Halved until the memory for activations is enough.
     pub chunk_tokens: usize,
@@ -57,6 +60,7 @@ impl Default for RunOptions {
             max_layers_in_ram: 1,
             prefetch: true,
             caching: true,
+            unpacked: false,
             chunk_tokens: 512,
             activation_bytes: None,
             spill: None,
@@ -117,7 +121,7 @@ impl ModelRunner {
         let spec = ModelSpec::new(&config, &*source)?;
         let bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
         let set_aside = budget.reserve(bytes, "activations")?;
-        let weights = Weights::new(&spec, source, budget, options.stream())?;
+        let weights = Weights::new(&spec, source, budget, options.stream(), options.unpacked)?;
         Ok(ModelRunner {
             config,
             spec,

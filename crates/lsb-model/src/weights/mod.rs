@@ -1,5 +1,6 @@
 //! Gives blocks their weights: maps from the stream, vectors and embedding rows as they are needed.
 
+mod resident;
 mod rows;
 
 use crate::linear::{Bands, Coded, Dense, Linear};
@@ -11,6 +12,7 @@ use lsb_stream::{
     WeightStream,
 };
 use rayon::prelude::*;
+use resident::{Form, Resident};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +27,8 @@ pub(crate) struct Weights {
     budget: Budget,
     /// Norms and biases by name and whether one was added to them, once they were used.
     vectors: Mutex<HashMap<(String, bool), Tensor>>,
-    /// Maps in f32, where the budget holds all of them.
-    dense: Option<Mutex<HashMap<String, Arc<dyn Linear>>>>,
+    /// Maps that stay, where the budget holds all of them.
+    resident: Option<Resident>,
     /// Maps kept until [`Weights::release`].
     kept: Mutex<Option<HashMap<String, Arc<dyn Linear>>>>,
     /// Weights that stand in for those of the source.
@@ -41,6 +43,7 @@ impl Weights {
         source: Arc<dyn WeightSource>,
         budget: &Budget,
         options: StreamOptions,
+        unpacked: bool,
     ) -> Result<Weights> {
         let widest =
             spec.maps().map(|m| if m.inputs_first { m.outputs } else { m.inputs }).max().unwrap_or(0);
@@ -48,7 +51,7 @@ impl Weights {
         // Few threads have a band each; where there are many, some memory is left for what else is read.
         let bands = Bands::new(widest, room / 4 * 3);
         let bytes = bands.bytes(widest);
-        Weights::with_bands(spec, source, budget, options, Arc::new(bands), bytes)
+        Weights::with_bands(spec, source, budget, options, unpacked, (Arc::new(bands), bytes))
     }
 
     /// The weights of `spec` in `source` beside these, which are never used at the same time: the buffers of these do for
@@ -59,7 +62,8 @@ impl Weights {
         budget: &Budget,
         options: StreamOptions,
     ) -> Result<Weights> {
-        Weights::with_bands(spec, Arc::clone(&self.source), budget, options, Arc::clone(&self.bands), 0)
+        let bands = (Arc::clone(&self.bands), 0);
+        Weights::with_bands(spec, Arc::clone(&self.source), budget, options, false, bands)
     }
 
     fn with_bands(
@@ -67,20 +71,28 @@ impl Weights {
         source: Arc<dyn WeightSource>,
         budget: &Budget,
         options: StreamOptions,
-        bands: Arc<Bands>,
-        band_bytes: u64,
+        unpacked: bool,
+        (bands, band_bytes): (Arc<Bands>, u64),
     ) -> Result<Weights> {
         let numbers: HashMap<String, usize> =
             source.tensors().iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let memory = budget.reserve(vector_bytes(&*source) + band_bytes, "norms, biases and buffers")?;
         // An eighth is left for rows of the head that are decoded for many tokens, and the like.
         let room = (budget.limit() - budget.used()).saturating_sub(budget.limit() / 8);
-        let all: u64 = spec.every_map().map(|m| 4 * (m.inputs * m.outputs) as u64).sum();
-        let dense = options.caching && all <= room;
         let number = |m: &MapSpec| numbers.get(&m.tensor).copied();
+        let mut resident = None;
+        if options.caching {
+            let dense: u64 = spec.every_map().map(|m| 4 * (m.inputs * m.outputs) as u64).sum();
+            let numbers: Vec<usize> = spec.every_map().filter_map(number).collect();
+            if unpacked && resident::unpacked_bytes(&*source, &numbers)?.is_some_and(|bytes| bytes <= room) {
+                resident = Some(Resident::new(Form::Unpacked));
+            } else if dense <= room {
+                resident = Some(Resident::new(Form::Dense));
+            }
+        }
         let stored: u64 = spec.every_map().filter_map(number).map(|n| source.held_bytes(n)).sum();
         // Experts are in the order only where everything stays: else those that are not chosen would be read.
-        let order: Vec<usize> = match (dense, options.caching && stored <= room) {
+        let order: Vec<usize> = match (resident.is_some(), options.caching && stored <= room) {
             (true, _) => Vec::new(),
             (false, true) => spec.every_map().filter_map(number).collect(),
             (false, false) => spec.maps().filter_map(number).collect(),
@@ -92,7 +104,7 @@ impl Weights {
             bands,
             budget: budget.clone(),
             vectors: Mutex::default(),
-            dense: dense.then(Mutex::default),
+            resident,
             kept: Mutex::new(None),
             replaced: Mutex::default(),
             _memory: memory,
@@ -101,13 +113,11 @@ impl Weights {
 
     /// The map.
     pub(crate) fn map(&self, spec: &MapSpec) -> Result<Arc<dyn Linear>> {
-        if let Some(dense) = &self.dense {
-            if let Some(map) = lock(dense).get(&spec.tensor) {
-                return Ok(Arc::clone(map));
-            }
-            let map = self.read_dense(spec)?;
-            lock(dense).insert(spec.tensor.clone(), Arc::clone(&map));
-            return Ok(map);
+        if let Some(resident) = &self.resident {
+            return resident.map(&spec.tensor, |form| match form {
+                Form::Dense => self.read_dense(spec),
+                Form::Unpacked => self.read_unpacked(spec),
+            });
         }
         if let Some(map) = lock(&self.kept).as_ref().and_then(|kept| kept.get(&spec.tensor)) {
             return Ok(Arc::clone(map));
@@ -130,7 +140,7 @@ impl Weights {
     pub(crate) fn decoded_rows(&self, spec: &MapSpec, rows: Range<usize>) -> Result<Option<Arc<dyn Linear>>> {
         let bytes = 4 * (rows.len() * spec.inputs) as u64;
         let replaced = lock(&self.replaced).contains_key(&spec.tensor);
-        if self.dense.is_some() || spec.inputs_first || replaced {
+        if self.resident.as_ref().is_some_and(Resident::is_dense) || spec.inputs_first || replaced {
             return Ok(None);
         }
         let Ok(memory) = self.budget.reserve(bytes, &spec.tensor) else { return Ok(None) };
@@ -155,8 +165,8 @@ impl Weights {
     /// Lets `weights` stand in for those of the source.
     pub(crate) fn replace(&self, name: &str, weights: Arc<dyn TensorWeights>) {
         lock(&self.replaced).insert(name.to_owned(), weights);
-        if let Some(dense) = &self.dense {
-            lock(dense).remove(name);
+        if let Some(resident) = &self.resident {
+            resident.forget(name);
         }
         lock(&self.vectors).retain(|(vector, _), _| vector != name);
     }
@@ -215,6 +225,17 @@ impl Weights {
         let shape = if spec.inputs_first { (spec.inputs, spec.outputs) } else { (spec.outputs, spec.inputs) };
         let weights = Tensor::from_vec(values, shape, &Device::Cpu).map_err(Error::compute(&spec.tensor))?;
         Ok(Arc::new(Dense::new(spec.clone(), weights, self.bias(spec)?, Some(memory))))
+    }
+
+    /// A map whose levels lie in memory, or, where its codec has none, its stored bytes.
+    fn read_unpacked(&self, spec: &MapSpec) -> Result<Arc<dyn Linear>> {
+        let number = self.number(&spec.tensor)?;
+        let replaced = lock(&self.replaced).get(&spec.tensor).cloned();
+        let weights: Arc<dyn TensorWeights> = match replaced {
+            Some(weights) => weights,
+            None => resident::unpack(&*self.source, number, &self.budget)?,
+        };
+        Ok(Arc::new(Coded::new(spec.clone(), weights, self.bias(spec)?, Arc::clone(&self.bands))))
     }
 
     fn bias(&self, spec: &MapSpec) -> Result<Option<Tensor>> {

@@ -14,12 +14,14 @@ mod memory;
 mod model;
 mod package;
 pub mod stream;
+mod unpacked;
 
 pub use memory::MemoryWeights;
 pub use model::ModelWeights;
 pub use package::PackageWeights;
 pub(crate) use package::written;
 pub use stream::{StreamFigures, StreamOptions, WeightStream};
+pub use unpacked::UnpackedWeights;
 
 use crate::Result;
 use crate::package::Package;
@@ -176,6 +178,20 @@ pub trait TensorWeights: Send + Sync {
         let _ = (tiles, x, tokens, y, scratch);
         let message = format!("{} has no products of its own", self.facts().codec_id());
         Err(lsb_format::Error::argument(message).in_tensor(&self.facts().name).into())
+    }
+
+    /// The same weights unpacked into memory, to be multiplied many times as fast as memory gives them; `None` where
+    /// [`TensorWeights::has_products`] is false. Takes at most [`TensorWeights::unpacked_bytes`] of memory.
+    ///
+    /// # Errors
+    /// As [`TensorWeights::read_f32`].
+    fn unpack(&self) -> Result<Option<UnpackedWeights>> {
+        Ok(None)
+    }
+
+    /// Bytes of memory that [`TensorWeights::unpack`] takes at most, but for a few levels that lie apart.
+    fn unpacked_bytes(&self) -> u64 {
+        0
     }
 }
 

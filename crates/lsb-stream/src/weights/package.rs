@@ -2,13 +2,16 @@
 
 use super::bytes::{Bytes, read_whole};
 use super::cover::gather;
-use super::{Scratch, TensorFacts, TensorWeights, WeightSource, check_float, check_run, facts_of};
+use super::{
+    Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource, check_float, check_run, facts_of,
+};
 use crate::layers::layer_of;
 use crate::package::{Package, PackedTensor};
 use crate::{Error, Result};
 use lsb_format::package::{CodecRecord, Content, MANIFEST_FILE};
 use lsb_format::{Tile, Tiling};
-use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder};
+use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder, UnpackedTile};
+use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -313,5 +316,26 @@ impl TensorWeights for Open {
             .map_err(|e| self.in_tile(e, &tile))?;
         }
         Ok(())
+    }
+
+    fn unpack(&self) -> Result<Option<UnpackedWeights>> {
+        let Some(products) = self.decoder.products() else { return Ok(None) };
+        check_float(&self.facts)?;
+        let tiles: Vec<Result<UnpackedTile>> = (0..self.tiling().len())
+            .into_par_iter()
+            .map_init(Vec::new, |stored, index| {
+                let tile = self.tiling().tile(index);
+                let parts = self.parts(&tile, stored)?;
+                products.unpack(&tile, &parts).map_err(|e| self.in_tile(e, &tile))
+            })
+            .collect();
+        // The first error in the order of the tiles wins, whatever order the threads ran in.
+        let tiles = tiles.into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(Some(UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)))
+    }
+
+    fn unpacked_bytes(&self) -> u64 {
+        let tiling = self.tiling();
+        (0..tiling.len()).map(|i| tiling.tile(i)).map(|t| UnpackedTile::most_bytes(t.rows, t.cols)).sum()
     }
 }

@@ -8,7 +8,8 @@ use super::{CONSTANT, RESTARTING, RUNNING_ON};
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::scale::TileExponent;
-use crate::{MatrixInfo, Result, TensorDecoder, TileProducts};
+use crate::unpacked::Unpacking;
+use crate::{MatrixInfo, Result, TensorDecoder, TileProducts, UnpackedTile};
 use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
 use pulp::Arch;
@@ -88,6 +89,46 @@ impl TileProducts for Decoder {
             Ok(())
         })
     }
+
+    fn unpack(&self, tile: &Tile, parts: &[&[u8]]) -> Result<UnpackedTile> {
+        let (scales, payload) = match Opened::new(self, tile, parts)? {
+            Opened::Constant(value) => {
+                return Ok(UnpackedTile::constant(tile.rows as usize, tile.cols as usize, value));
+            }
+            Opened::Levels(scales, payload) => (scales, payload),
+        };
+        LEVELS.with_borrow_mut(|levels| {
+            let padded = scales.steps.len().next_multiple_of(LANES);
+            levels.clear();
+            levels.resize(scales.size.rows * padded, 0);
+            let mut plain = Plain { padded, levels, escapes: Vec::new() };
+            SCRATCH.with_borrow_mut(|scratch| {
+                tile::decode([scales.coded(payload)], self.machine, scratch, &mut plain)
+            })?;
+            let Plain { levels, escapes: apart, .. } = plain;
+            let TileScales { steps, rows: factors, powers, .. } = &scales;
+            Ok(UnpackedTile::new(Unpacking { steps, factors, powers: *powers, levels, apart }))
+        })
+    }
+}
+
+/// Levels in rows of whole groups.
+struct Plain<'a> {
+    padded: usize,
+    levels: &'a mut [i16],
+    escapes: Vec<(u32, u32, i32)>,
+}
+
+impl Sink for Plain<'_> {
+    fn group(&mut self, _: usize, first: usize, levels: &[[i16; LANES]]) {
+        for (row, levels) in self.levels.chunks_mut(self.padded).zip(levels) {
+            row[first..first + LANES].copy_from_slice(levels);
+        }
+    }
+
+    fn escape(&mut self, _: usize, row: usize, col: usize, level: i32) {
+        self.escapes.push((row as u32, col as u32, level));
+    }
 }
 
 /// The head of a tile.
@@ -124,6 +165,7 @@ thread_local! {
     /// About 2 MB for each thread that decodes.
     static SCRATCH: RefCell<[Scratch; 2]> = RefCell::default();
     static PRODUCTS: RefCell<([Scratch; 2], Products)> = RefCell::default();
+    static LEVELS: RefCell<Vec<i16>> = RefCell::default();
 }
 
 /// What levels of a tile are multiplied by.

@@ -1,6 +1,6 @@
 //! A tensor together with the memory it was promised.
 
-use super::super::{Scratch, TensorFacts, TensorWeights};
+use super::super::{Scratch, TensorFacts, TensorWeights, UnpackedWeights};
 use crate::{Reservation, Result};
 use lsb_format::Tiling;
 use std::ops::Range;
@@ -57,5 +57,13 @@ impl TensorWeights for Reserved {
         scratch: &mut Scratch,
     ) -> Result<()> {
         self.weights.add_products(tiles, x, tokens, y, scratch)
+    }
+
+    fn unpack(&self) -> Result<Option<UnpackedWeights>> {
+        self.weights.unpack()
+    }
+
+    fn unpacked_bytes(&self) -> u64 {
+        self.weights.unpacked_bytes()
     }
 }

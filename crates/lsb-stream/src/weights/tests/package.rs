@@ -7,7 +7,7 @@ use lsb_format::package::{Fingerprint, ShortDigest, Source};
 use lsb_format::{DType, Error, Tile, Tiling};
 use lsb_quant::{
     CodecEntry, EncodedTile, Estimate, MatrixInfo, Parameters, Quantizer, Registry, Statistics,
-    TensorDecoder, TensorEncoder, TileProducts,
+    TensorDecoder, TensorEncoder, TileProducts, UnpackedTile,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +100,9 @@ impl TileProducts for Halves {
             }
         }
         Ok(())
+    }
+    fn unpack(&self, _: &Tile, _: &[&[u8]]) -> lsb_quant::Result<UnpackedTile> {
+        Err(Error::argument("f32 is not packed").into())
     }
 }
 

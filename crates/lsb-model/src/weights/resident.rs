@@ -1,0 +1,159 @@
+//! Maps that stay in memory from their first use on.
+
+use super::lock;
+use crate::Result;
+use crate::linear::Linear;
+use lsb_stream::{Budget, Reservation, Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+/// Stored bits per weight up to which four bits each are taken to do when memory is planned.
+const NARROW_BITS: f64 = 3.6;
+
+/// Bytes per weight of unpacked levels, with room for steps and for levels that lie apart.
+const NARROW_BYTES: f64 = 0.6;
+const WIDE_BYTES: f64 = 1.1;
+
+/// The form in which maps stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// In f32.
+    Dense,
+    /// Unpacked by their codec.
+    Unpacked,
+}
+
+/// Maps that were used.
+#[derive(Debug)]
+pub(super) struct Resident {
+    form: Form,
+    maps: Mutex<HashMap<String, Arc<dyn Linear>>>,
+}
+
+impl Resident {
+    pub(super) fn new(form: Form) -> Self {
+        Resident { form, maps: Mutex::default() }
+    }
+
+    pub(super) fn is_dense(&self) -> bool {
+        self.form == Form::Dense
+    }
+
+    /// The map of that name, which `read` makes if it was not used yet.
+    pub(super) fn map(
+        &self,
+        name: &str,
+        read: impl FnOnce(Form) -> Result<Arc<dyn Linear>>,
+    ) -> Result<Arc<dyn Linear>> {
+        if let Some(map) = lock(&self.maps).get(name) {
+            return Ok(Arc::clone(map));
+        }
+        let map = read(self.form)?;
+        lock(&self.maps).insert(name.to_owned(), Arc::clone(&map));
+        Ok(map)
+    }
+
+    /// Reads the map again when it is used next.
+    pub(super) fn forget(&self, name: &str) {
+        lock(&self.maps).remove(name);
+    }
+}
+
+/// Bytes that the tensors with these numbers will take, about; `None` where no codec of them unpacks anything.
+pub(super) fn unpacked_bytes(source: &dyn WeightSource, numbers: &[usize]) -> Result<Option<u64>> {
+    let (mut bytes, mut any) = (0, false);
+    for &number in numbers {
+        let open = source.open(number)?;
+        if !open.has_products() {
+            bytes += source.held_bytes(number);
+            continue;
+        }
+        any = true;
+        let weights = open.facts().weights() as f64;
+        let bits = 8.0 * source.held_bytes(number) as f64 / weights.max(1.0);
+        bytes += (weights * if bits <= NARROW_BITS { NARROW_BYTES } else { WIDE_BYTES }) as u64;
+    }
+    Ok(any.then_some(bytes))
+}
+
+/// Tensor number `number` unpacked, with memory for it; its stored bytes where its codec unpacks nothing. Where the budget has
+/// room for neither, the tensor is read from its file each time, and a warning says so.
+pub(super) fn unpack(
+    source: &dyn WeightSource,
+    number: usize,
+    budget: &Budget,
+) -> Result<Arc<dyn TensorWeights>> {
+    let open = source.open(number)?;
+    let name = open.facts().name.clone();
+    let most = if open.has_products() { open.unpacked_bytes() } else { source.held_bytes(number) };
+    let Ok(memory) = budget.reserve(most, &name) else {
+        tracing::warn!("{name} does not fit the memory unpacked and is read for every token");
+        return Ok(open.into());
+    };
+    let Some(weights) = open.unpack()? else {
+        return Ok(Arc::new(Kept { weights: source.hold(number)?, _memory: memory }));
+    };
+    // What was unpacked says what it takes.
+    drop(memory);
+    let memory = budget.reserve(UnpackedWeights::bytes(&weights), &name)?;
+    Ok(Arc::new(Kept { weights: Box::new(weights), _memory: memory }))
+}
+
+/// Weights together with the memory that was promised to them.
+struct Kept {
+    // Fields are dropped in this order: the memory is free before the budget says so.
+    weights: Box<dyn TensorWeights>,
+    _memory: Reservation,
+}
+
+impl TensorWeights for Kept {
+    fn facts(&self) -> &TensorFacts {
+        self.weights.facts()
+    }
+
+    fn tiling(&self) -> &lsb_format::Tiling {
+        self.weights.tiling()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.weights.is_exact()
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        self.weights.scratch_bytes()
+    }
+
+    fn read_f32(
+        &self,
+        elements: Range<u64>,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> lsb_stream::Result<()> {
+        self.weights.read_f32(elements, out, scratch)
+    }
+
+    fn read_exact(
+        &self,
+        elements: Range<u64>,
+        out: &mut [u8],
+        scratch: &mut Scratch,
+    ) -> lsb_stream::Result<()> {
+        self.weights.read_exact(elements, out, scratch)
+    }
+
+    fn has_products(&self) -> bool {
+        self.weights.has_products()
+    }
+
+    fn add_products(
+        &self,
+        tiles: Range<u64>,
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> lsb_stream::Result<()> {
+        self.weights.add_products(tiles, x, tokens, y, scratch)
+    }
+}

@@ -1,0 +1,93 @@
+//! Weights of a package that stay in memory unpacked, where tiles are multiplied as fast as memory gives them.
+
+use super::cover::gather;
+use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run};
+use crate::Result;
+use lsb_format::{Error, Tiling};
+use lsb_quant::UnpackedTile;
+use std::ops::Range;
+
+/// A tensor whose levels lie in memory unpacked: what [`TensorWeights::unpack`] makes.
+#[derive(Debug)]
+pub struct UnpackedWeights {
+    facts: TensorFacts,
+    tiling: Tiling,
+    tiles: Vec<UnpackedTile>,
+}
+
+impl UnpackedWeights {
+    /// The tensor, of whose tiling `tiles` are.
+    pub(super) fn new(facts: TensorFacts, tiling: Tiling, tiles: Vec<UnpackedTile>) -> Self {
+        UnpackedWeights { facts, tiling, tiles }
+    }
+
+    /// Bytes of memory that the tiles take.
+    pub fn bytes(&self) -> u64 {
+        self.tiles.iter().map(UnpackedTile::bytes).sum()
+    }
+}
+
+impl TensorWeights for UnpackedWeights {
+    fn facts(&self) -> &TensorFacts {
+        &self.facts
+    }
+
+    fn tiling(&self) -> &Tiling {
+        &self.tiling
+    }
+
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    fn scratch_bytes(&self) -> u64 {
+        4 * self.tiling.tile_rows().min(self.tiling.rows()) * self.tiling.tile_cols().min(self.tiling.cols())
+    }
+
+    fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+        check_float(&self.facts)?;
+        check_run(&self.facts, &elements, size_of_val(out), 32)?;
+        gather(
+            &self.tiling,
+            elements,
+            |n| n as usize,
+            out,
+            &mut scratch.values,
+            |tile, out| {
+                if let Some(unpacked) = self.tiles.get(tile.index as usize) {
+                    unpacked.decode(out);
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn read_exact(&self, _: Range<u64>, _: &mut [u8], _: &mut Scratch) -> Result<()> {
+        let message = format!("{} does not keep the bits of the source", self.facts.codec_id());
+        Err(Error::argument(message).in_tensor(&self.facts.name).into())
+    }
+
+    fn has_products(&self) -> bool {
+        true
+    }
+
+    fn add_products(
+        &self,
+        tiles: Range<u64>,
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let _phase = tracing::debug_span!("multiplying").entered();
+        let width = self.tiling.cols() as usize;
+        for index in tiles {
+            let (tile, Some(unpacked)) = (self.tiling.tile(index), self.tiles.get(index as usize)) else {
+                continue;
+            };
+            let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
+            unpacked.add_products(inputs, tokens, y, &mut scratch.values);
+        }
+        Ok(())
+    }
+}
