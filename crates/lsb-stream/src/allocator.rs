@@ -1,4 +1,9 @@
-//! How the allocator of the C library treats memory that is freed. The one thing here is unsafe because no crate wraps that call.
+//! How the allocator of the C library treats memory that is freed. The two calls here are unsafe because no crate wraps them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether this process has a limit to stay below.
+static LIMITED: AtomicBool = AtomicBool::new(false);
 
 /// Gives memory back to the operating system as soon as it is freed, for the rest of this process. For programs that have to
 /// stay below a limit: to be called before threads begin.
@@ -6,6 +11,7 @@
 /// The C library's allocator (glibc) otherwise learns from the first large buffer that is freed to keep all up to 32 MB,
 /// between which it strews small ones: the resident set of a calibration of 7B layers grew 90 MB beyond what was in use.
 pub fn give_freed_memory_back() {
+    LIMITED.store(true, Ordering::Relaxed);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// Buffers from this size on are mapped, and unmapped when they are freed.
@@ -18,5 +24,19 @@ pub fn give_freed_memory_back() {
             #[allow(unsafe_code)]
             let _ = unsafe { libc::mallopt(parameter, value) };
         }
+    }
+}
+
+/// Gives back what is free now, in the middle of heaps too, where [`give_freed_memory_back`] was called. Buffers that are too
+/// small to be mapped leave holes there: for callers that are about to take much memory. Takes about a millisecond.
+pub fn give_back_now() {
+    if !LIMITED.load(Ordering::Relaxed) {
+        return;
+    }
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: the function locks every heap on its own and may be called at any time.
+        #[allow(unsafe_code)]
+        let _ = unsafe { libc::malloc_trim(0) };
     }
 }

@@ -25,7 +25,7 @@ pub mod store;
 mod threads;
 pub mod weights;
 
-pub use allocator::give_freed_memory_back;
+pub use allocator::{give_back_now, give_freed_memory_back};
 pub use budget::{Budget, Reservation};
 pub use calibration::{CalibrationSource, Calibrator};
 pub use check::ModelCheck;

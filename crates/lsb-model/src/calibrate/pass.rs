@@ -12,7 +12,7 @@ use crate::spec::MapSpec;
 use crate::tap::NoTap;
 use crate::{ModelConfig, ModelRunner, ModelSpec, Result, RunOptions, Sensitivity};
 use lsb_quant::calibrate::{Calibration, LastFactor, Moments};
-use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource};
+use lsb_stream::{Budget, Calibrator, TensorWeights, WeightSource, give_back_now};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -245,6 +245,7 @@ impl PassCalibrator {
     ) -> Result<Known> {
         // Its memory is wanted.
         self.last.clear();
+        give_back_now();
         let mut place = self.place(batch);
         place.originals = originals.map(|o| (o, self.drift));
         let layer = model.spec().blocks[batch.next_block()].layer;
@@ -361,6 +362,8 @@ impl PassCalibrator {
         while f.batch.next_block() < block {
             self.check_interrupt()?;
             f.gathered.clear();
+            self.last.clear();
+            give_back_now();
             f.batch.step(&mut NoTap)?;
         }
         if let Some(head) = head {

@@ -25,7 +25,7 @@ use lsb_format::package::FileRole;
 use lsb_quant::calibrate::Calibration;
 use lsb_quant::{Quantizer, Registry};
 use output::Output;
-use prepare::{Job, Prepared};
+use prepare::{Job, Prepared, beside_calibration};
 pub(crate) use prepare::{TOOL, read_document};
 use std::path::Path;
 use std::sync::Arc;
@@ -203,7 +203,8 @@ impl LoopCompressor {
         let mut calibrated = match &prepared.calibration {
             None => None,
             Some((source, bytes)) => {
-                let _set_aside = prepared.budget.reserve(*bytes, "calibration")?;
+                let _set_aside =
+                    prepared.budget.reserve(beside_calibration(&prepared.budget, *bytes), "calibration")?;
                 let budget = Budget::new(*bytes);
                 let interrupt = Arc::clone(&self.interrupt);
                 let calibrated = engine.install(|| {

@@ -72,6 +72,15 @@ pub(super) struct Prepared {
 /// Percent of the budget for running the model and for moments of inputs, where maps are calibrated.
 const CALIBRATION_SHARE: u64 = 42;
 
+/// Of the budget, one over this is for what nobody can reserve where models are run: operands that products of matrices pack,
+/// and small holes in the allocator's heaps.
+const LIBRARIES_SHARE: u64 = 12;
+
+/// Bytes of the budget that a calibration takes from the work on tensors, `bytes` of them for itself.
+pub(super) fn beside_calibration(budget: &Budget, bytes: u64) -> u64 {
+    if bytes == 0 { 0 } else { bytes + budget.limit() / LIBRARIES_SHARE }
+}
+
 /// What manifests say made them.
 pub(crate) const TOOL: &str = concat!("lsb ", env!("CARGO_PKG_VERSION"));
 
@@ -146,7 +155,7 @@ pub(super) fn prepare(
     }
     let budget = Budget::for_process(config.target_ram_mb);
     let calibration_bytes = if source.is_some() { budget.limit() / 100 * CALIBRATION_SHARE } else { 0 };
-    let memory = Memory::plan(&jobs, config, &budget, calibration_bytes)?;
+    let memory = Memory::plan(&jobs, config, &budget, beside_calibration(&budget, calibration_bytes))?;
     let plan = describe(&model, &jobs, source_bytes, config, &memory, warnings);
     let fingerprint = fingerprint(&model, &jobs, config, source.as_deref())?;
     Ok(Prepared {
