@@ -87,8 +87,8 @@ struct Judged {
 #[derive(serde::Serialize)]
 #[serde(untagged)]
 enum OnText {
-    Predictions(Evaluation),
-    Embeddings(EmbeddingEvaluation),
+    Predictions(Box<Evaluation>),
+    Embeddings(Box<EmbeddingEvaluation>),
 }
 
 impl OnText {
@@ -183,12 +183,12 @@ fn run_both(args: &Args, text: &Path, budget: &Budget, common: Common) -> Result
         let sentences = sentences(text, &args.against, context, &args.cut)?;
         let pooling = Pooling::open(&args.against)?;
         evaluate_embeddings(&original, &model, &sentences, pooling, options, &mut tell)
-            .map(OnText::Embeddings)
+            .map(|found| OnText::Embeddings(Box::new(found)))
     } else {
         let text = read(text, &args.against)?;
         let protocol = args.cut.protocol(&text.tokenizer, context)?;
         evaluate(&model, Some(&original), text.tokens(), &protocol, options, &mut tell)
-            .map(OnText::Predictions)
+            .map(|found| OnText::Predictions(Box::new(found)))
     };
     progress.finish();
     Ok(found?)

@@ -133,6 +133,10 @@ impl Batch<'_> {
         for (index, chunk) in self.chunks().into_iter().enumerate() {
             let x = self.output(index)?;
             for window in windows.iter().filter(|w| chunk.contains(&w.start)) {
+                if window.end > chunk.end {
+                    let message = format!("a text of {} tokens was cut into chunks", window.len());
+                    return Err(InputError::argument(message).advise("use shorter texts").into());
+                }
                 let part = x.narrow(0, window.start - chunk.start, window.len());
                 vectors.push(pooling.apply(&part.map_err(Error::compute("pooling"))?)?);
             }
