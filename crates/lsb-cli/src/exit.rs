@@ -40,7 +40,7 @@ impl From<lsb_validate::evaluate::EvaluateError> for Failure {
         match e {
             EvaluateError::Model(e) => e.into(),
             EvaluateError::Reference(e) => e.into(),
-            EvaluateError::Protocol(e) => Failure::usage(e.to_string()),
+            EvaluateError::Protocol(_) | EvaluateError::NoSentences => Failure::usage(e.to_string()),
             other => Failure::refused(other.to_string()),
         }
     }

@@ -14,6 +14,14 @@ pub(crate) struct Cost {
     pub(crate) bytes_read: u64,
 }
 
+impl Cost {
+    /// As the last line of a report.
+    pub(super) fn text(&self) -> String {
+        let (read, peak) = (bytes(self.bytes_read), bytes(peak_rss_bytes()));
+        format!("{:.1} s, {read} read, peak memory {peak}\n", self.seconds)
+    }
+}
+
 /// The document with the keys that `docs/command-line.md` promises.
 pub(crate) fn json(found: &Evaluation, cost: &Cost) -> Value {
     let mut out = json!({
@@ -57,8 +65,7 @@ pub(crate) fn text(found: &Evaluation, cost: &Cost, full: bool) -> String {
     if let Some(against) = &found.against {
         out += &beside(against);
         if full {
-            out += &signals("layer", &against.layers);
-            out += &signals("linear map", &against.maps);
+            out += &tables(&against.layers, &against.maps);
         }
     }
     let protocol = &found.protocol;
@@ -74,12 +81,7 @@ pub(crate) fn text(found: &Evaluation, cost: &Cost, full: bool) -> String {
         protocol.score
     );
     out += &format!("text BLAKE3 {}\n", protocol.text_blake3);
-    out + &format!(
-        "{:.1} s, {} read, peak memory {}\n",
-        cost.seconds,
-        bytes(cost.bytes_read),
-        bytes(peak_rss_bytes())
-    )
+    out + &cost.text()
 }
 
 fn beside(against: &Against) -> String {
@@ -103,14 +105,28 @@ fn beside(against: &Against) -> String {
     if let (Some(correlation), Some(cosine)) = (logits.logit_correlation, logits.logit_cosine) {
         out += &format!("logits: correlation {correlation:.5}, cosine {cosine:.5}\n");
     }
-    for (what, report) in [("layers", &against.layers), ("linear maps", &against.maps)] {
-        if let (Some(mean), Some(worst)) = (report.mean_correlation, &report.worst) {
-            let snr = report.worst_snr_db.map_or(String::new(), |snr| format!(" with {}", decibel(snr)));
-            out +=
-                &format!("outputs of {what}: mean correlation {mean:.5}; worst is {}{snr}\n", escape(worst));
+    out + &outputs(&against.layers, &against.maps)
+}
+
+/// A line about the outputs of all layers, and one about those of linear maps.
+pub(super) fn outputs(layers: &SignalReport, maps: &SignalReport) -> String {
+    let mut out = String::new();
+    for (what, report) in [("layers", layers), ("linear maps", maps)] {
+        let (Some(correlation), Some(worst)) = (report.mean_correlation, &report.worst) else { continue };
+        out += &format!("outputs of {what}: mean correlation {correlation:.5}");
+        if let Some(mean) = report.mean_snr_db {
+            let pooled = report.snr_db.map_or(String::new(), |snr| format!(" (pooled {} dB)", decibel(snr)));
+            out += &format!(", mean SNR {} dB{pooled}", decibel(mean));
         }
+        let snr = report.worst_snr_db.map_or(String::new(), |snr| format!(" with {} dB", decibel(snr)));
+        out += &format!("; worst is {}{snr}\n", escape(worst));
     }
     out
+}
+
+/// A table of layers and one of linear maps.
+pub(super) fn tables(layers: &SignalReport, maps: &SignalReport) -> String {
+    signals("layer", layers) + &signals("linear map", maps)
 }
 
 fn signals(title: &str, report: &SignalReport) -> String {

@@ -2,6 +2,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod compress;
+pub(crate) mod embeddings;
 pub(crate) mod evaluation;
 pub(crate) mod figures;
 pub(crate) mod kind;

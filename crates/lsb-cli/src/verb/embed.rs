@@ -1,6 +1,7 @@
 //! `lsb embed`
 
 use super::running::Running;
+use super::text::sentence_tokens;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
 use crate::render::{print, print_json};
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
         let what = model.config().architecture.name();
         return Err(Failure::usage(format!("{what} is no encoder; `lsb embed` is for models such as bert")));
     }
-    let most = [tokenizer.max_tokens(), model.spec().context].into_iter().flatten().min().unwrap_or(512);
+    let most = sentence_tokens(&tokenizer, model.spec().context);
     let source: Box<dyn Read> = if args.text.as_os_str() == "-" {
         Box::new(std::io::stdin())
     } else {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Text")]
 pub(crate) struct TextOptions {
-    /// Text to predict: a UTF-8 file
+    /// Text to predict, or for an encoder a sentence in each line: a UTF-8 file
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) text: PathBuf,
 
@@ -34,7 +34,7 @@ pub(crate) struct Cut {
     #[arg(long)]
     bos: bool,
 
-    /// Tokens to score at most
+    /// Tokens to score at most; for an encoder, tokens of all sentences together
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
 
@@ -78,16 +78,70 @@ impl TextOptions {
 /// The text of `file`, cut into tokens by the tokenizer in `folder`.
 pub(crate) fn read(file: &Path, folder: &Path) -> Result<ReadText, Failure> {
     let tokenizer = Tokenizer::open(folder)?;
+    let text = read_utf8(file)?;
+    let ids = tokenizer.encode(&text, false)?;
+    Ok(ReadText { ids, tokenizer, bytes: text.into_bytes() })
+}
+
+/// The lines of `file` that are not blank, each a sentence for an encoder whose tokenizer lies in `folder` and whose
+/// configuration allows `context` tokens: ids with the special ones, cut off where the encoder ends. `cut` may limit
+/// their tokens; sentences stay whole.
+pub(crate) fn sentences(
+    file: &Path,
+    folder: &Path,
+    context: Option<usize>,
+    cut: &Cut,
+) -> Result<Vec<Vec<u32>>, Failure> {
+    let limit = cut.limit_of_sentences()?;
+    let tokenizer = Tokenizer::open(folder)?;
+    let most = sentence_tokens(&tokenizer, context);
+    let mut left = limit.unwrap_or(usize::MAX);
+    let mut sentences = Vec::new();
+    for line in read_utf8(file)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let ids = tokenizer.encode_truncated(line, most)?;
+        let Some(rest) = left.checked_sub(ids.len()) else { break };
+        left = rest;
+        sentences.push(ids);
+    }
+    match limit {
+        Some(limit) if sentences.is_empty() => Err(Failure::usage(format!(
+            "{} has no sentence of {limit} tokens or less at its start",
+            file.display()
+        ))),
+        _ => Ok(sentences),
+    }
+}
+
+/// The most tokens of a sentence, special ones among them.
+pub(crate) fn sentence_tokens(tokenizer: &Tokenizer, context: Option<usize>) -> usize {
+    [tokenizer.max_tokens(), context].into_iter().flatten().min().unwrap_or(512)
+}
+
+fn read_utf8(file: &Path) -> Result<String, Failure> {
     let bytes = std::fs::read(file).map_err(lsb_stream::Error::io("read", file))?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| {
-        let message = format!("{} is not UTF-8 at byte {}", file.display(), e.valid_up_to());
-        Failure::usage(message)
-    })?;
-    let ids = tokenizer.encode(text, false)?;
-    Ok(ReadText { ids, tokenizer, bytes })
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        Failure::usage(format!("{} is not UTF-8 at byte {at}", file.display()))
+    })
 }
 
 impl Cut {
+    /// The most tokens of all sentences together. The other options speak of windows of a running text.
+    fn limit_of_sentences(&self) -> Result<Option<usize>, Failure> {
+        let given = [
+            ("--window", self.window.is_some()),
+            ("--stride", self.stride.is_some()),
+            ("--bos", self.bos),
+            ("--protocol llama.cpp", matches!(self.protocol, Convention::LlamaCpp)),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Failure::usage(format!(
+                "the model is an encoder, and each line of the text a sentence of its own: leave {flag} out"
+            ))),
+            None => Ok(self.max_tokens),
+        }
+    }
+
     pub(crate) fn protocol(
         &self,
         tokenizer: &Tokenizer,

@@ -2,24 +2,25 @@
 
 use super::limits::Limits;
 use super::recipe::Recipe;
-use super::text::{Cut, read};
+use super::text::{Cut, read, sentences};
 use super::threads::Threads;
 use super::value::ram_mb;
 use crate::Common;
 use crate::exit::{Failure, Outcome};
-use crate::render::evaluation::figures as figures_of;
 use crate::render::number::bytes;
 use crate::render::package::package_bytes;
 use crate::render::progress::{Progress, Unit};
 use crate::render::table::Table;
-use crate::render::{figures, print, print_json};
+use crate::render::{embeddings, evaluation, figures, print, print_json};
 use lsb_format::escape;
-use lsb_model::{ModelRunner, RunOptions};
+use lsb_model::{ModelRunner, Pooling, RunOptions};
 use lsb_quant::Registry;
 use lsb_stream::package::Package;
 use lsb_stream::source::{Model, OpenOptions};
 use lsb_stream::{Budget, open_weights, peak_rss_bytes};
-use lsb_validate::evaluate::{EvaluateOptions, Evaluation, evaluate};
+use lsb_validate::evaluate::{
+    EmbeddingEvaluation, EvaluateOptions, EvaluateProgress, Evaluation, evaluate, evaluate_embeddings,
+};
 use lsb_validate::{
     Compare, Limit, Measurement, QualityTargets, QualityValidator, Validator, Verdict, WeightReport,
     size_measurements,
@@ -56,7 +57,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     threads: Threads,
 
-    /// Also run both over this text (a UTF-8 file) and judge what the model predicts
+    /// Also run both over this text (a UTF-8 file) and judge what the model predicts; with an encoder, the vectors of its
+    /// lines
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
 
@@ -78,8 +80,39 @@ struct Judged {
     defects: Vec<(String, String)>,
     figures: WeightReport,
     measurements: Vec<Measurement>,
-    /// What running both over a text gave.
-    evaluation: Option<Evaluation>,
+    evaluation: Option<OnText>,
+}
+
+/// What running both over a text gave.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum OnText {
+    Predictions(Box<Evaluation>),
+    Embeddings(Box<EmbeddingEvaluation>),
+}
+
+impl OnText {
+    fn measurements(&self) -> Vec<Measurement> {
+        match self {
+            OnText::Predictions(found) => found.measurements(),
+            OnText::Embeddings(found) => found.measurements(),
+        }
+    }
+
+    /// What `quality_threshold`, in percent, is named for: the growth of the perplexity, or the cosine that is lost.
+    fn limit(&self, threshold: f64) -> Limit {
+        match self {
+            OnText::Predictions(_) => Limit::at_most("perplexity_loss_percent", threshold),
+            OnText::Embeddings(_) => Limit::at_least("embedding_cosine_mean", 1.0 - threshold / 100.0),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            OnText::Predictions(found) => evaluation::figures(found),
+            OnText::Embeddings(found) => embeddings::figures(found),
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args, common: Common) -> Outcome {
@@ -98,18 +131,16 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
     let recipe = Recipe::read(args.config.as_deref())?;
     let config = &recipe.config;
     config.check()?;
-    // With a text, quality_threshold is what it is named for: the growth of the perplexity.
-    let mut limits = vec![Limit::at_most("defective_tensors", 0.0)];
-    if args.text.is_some() {
-        limits.push(Limit::at_most("perplexity_loss_percent", config.quality_threshold));
-    }
+    let budget = Budget::for_process(args.target_ram_mb.unwrap_or(config.target_ram_mb));
+    let evaluation = args.text.as_ref().map(|text| run_both(args, text, &budget, common)).transpose()?;
+    let defects = Limit::at_most("defective_tensors", 0.0);
+    let on_text = evaluation.iter().map(|found| found.limit(config.quality_threshold));
     let targets = args.limits.over(QualityTargets {
         max_relative_error_percent: args.text.is_none().then_some(config.quality_threshold),
         max_storage_gb: recipe.names("target_storage_gb").then_some(config.target_storage_gb),
-        limits,
+        limits: std::iter::once(defects).chain(on_text).collect(),
         ..QualityTargets::none()
     });
-    let budget = Budget::for_process(args.target_ram_mb.unwrap_or(config.target_ram_mb));
     let (registry, options) = (Registry::standard(), OpenOptions::default());
 
     let package = Package::open(&args.package)?;
@@ -129,11 +160,7 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
     let mut measurements = quality.finish();
     measurements.extend(comparison.measurements());
     measurements.extend(sizes);
-    let evaluation = match &args.text {
-        Some(text) => Some(run_both(args, text, &budget, common)?),
-        None => None,
-    };
-    measurements.extend(evaluation.iter().flat_map(Evaluation::measurements));
+    measurements.extend(evaluation.iter().flat_map(OnText::measurements));
     Ok(Judged {
         evaluation,
         verdict: targets.judge(&measurements),
@@ -144,17 +171,25 @@ fn judge(args: &Args, common: Common) -> Result<Judged, Failure> {
 }
 
 /// Runs the package and its original over the text.
-fn run_both(args: &Args, text: &Path, budget: &Budget, common: Common) -> Result<Evaluation, Failure> {
-    let text = read(text, &args.against)?;
+fn run_both(args: &Args, text: &Path, budget: &Budget, common: Common) -> Result<OnText, Failure> {
     let options = RunOptions { activation_bytes: Some(budget.limit() / 4), ..RunOptions::default() };
     let open = |path: &Path| ModelRunner::open(path, &Registry::standard(), budget, &options);
     let (original, model) = (open(&args.against)?, open(&args.package)?);
-    let protocol = args.cut.protocol(&text.tokenizer, model.spec().context)?;
-    let progress = Progress::new(common, Unit::Steps);
+    let context = model.spec().context;
     let options = EvaluateOptions::default();
-    let found = evaluate(&model, Some(&original), text.tokens(), &protocol, options, &mut |p| {
-        progress.set(p.done, p.total, p.what);
-    });
+    let progress = Progress::new(common, Unit::Steps);
+    let mut tell = |p: EvaluateProgress| progress.set(p.done, p.total, p.what);
+    let found = if model.logits() == 0 {
+        let sentences = sentences(text, &args.against, context, &args.cut)?;
+        let pooling = Pooling::open(&args.against)?;
+        evaluate_embeddings(&original, &model, &sentences, pooling, options, &mut tell)
+            .map(|found| OnText::Embeddings(Box::new(found)))
+    } else {
+        let text = read(text, &args.against)?;
+        let protocol = args.cut.protocol(&text.tokenizer, context)?;
+        evaluate(&model, Some(&original), text.tokens(), &protocol, options, &mut tell)
+            .map(|found| OnText::Predictions(Box::new(found)))
+    };
     progress.finish();
     Ok(found?)
 }
@@ -188,7 +223,7 @@ impl Judged {
         out += "\n";
         out += &figures::model(all);
         if let Some(evaluation) = &self.evaluation {
-            out += &format!("\n{}\n", figures_of(evaluation));
+            out += &format!("\n{}\n", evaluation.text());
         }
         out += &format!("peak memory {}\n", bytes(peak_rss_bytes()));
         for (name, why) in &self.defects {

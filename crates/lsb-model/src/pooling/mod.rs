@@ -4,13 +4,15 @@
 mod tests;
 
 use crate::fields::Fields;
-use crate::{Error, ModelRunner, NoTap, Result};
+use crate::{Batch, Error, ModelRunner, NoTap, Result};
 use candle_core::Tensor;
 use lsb_format::Error as InputError;
+use serde::Serialize;
+use std::ops::Range;
 use std::path::Path;
 
 /// How hidden states become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pooling {
     /// Which of them are used.
     pub kind: PoolingKind,
@@ -19,7 +21,8 @@ pub struct Pooling {
 }
 
 /// Which hidden states are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PoolingKind {
     /// The mean over all tokens, special ones included.
     Mean,
@@ -108,21 +111,43 @@ impl ModelRunner {
     /// # Errors
     /// If an id is not in the vocabulary, a text has no tokens or too many, or weights cannot be read.
     pub fn embeddings(&self, texts: &[Vec<u32>], pooling: Pooling) -> Result<Vec<Vec<f32>>> {
-        if let Some(empty) = texts.iter().position(Vec::is_empty) {
-            return Err(InputError::argument(format!("text {empty} has no tokens")).into());
-        }
+        // Before the work.
+        check_lengths(texts.iter().map(Vec::len))?;
         let mut batch = self.batch(texts)?;
         batch.run(&mut NoTap)?;
-        let windows = batch.windows().to_vec();
-        let mut vectors = Vec::with_capacity(texts.len());
-        for (index, chunk) in batch.chunks().into_iter().enumerate() {
-            let x = batch.output(index)?;
-            // Without causal attention a chunk holds whole windows.
+        batch.pooled(pooling)
+    }
+}
+
+impl Batch<'_> {
+    /// One vector of `hidden` numbers for each window, in their order, from the hidden states behind the blocks that
+    /// were run.
+    ///
+    /// # Errors
+    /// If a window has no tokens, or is cut into several chunks, which happens with causal attention only; if hidden
+    /// states cannot be read back.
+    pub fn pooled(&mut self, pooling: Pooling) -> Result<Vec<Vec<f32>>> {
+        let windows = self.windows().to_vec();
+        check_lengths(windows.iter().map(Range::len))?;
+        let mut vectors = Vec::with_capacity(windows.len());
+        for (index, chunk) in self.chunks().into_iter().enumerate() {
+            let x = self.output(index)?;
             for window in windows.iter().filter(|w| chunk.contains(&w.start)) {
+                if window.end > chunk.end {
+                    let message = format!("a text of {} tokens was cut into chunks", window.len());
+                    return Err(InputError::argument(message).advise("use shorter texts").into());
+                }
                 let part = x.narrow(0, window.start - chunk.start, window.len());
                 vectors.push(pooling.apply(&part.map_err(Error::compute("pooling"))?)?);
             }
         }
         Ok(vectors)
+    }
+}
+
+fn check_lengths(lengths: impl IntoIterator<Item = usize>) -> Result<()> {
+    match lengths.into_iter().position(|n| n == 0) {
+        Some(empty) => Err(InputError::argument(format!("text {empty} has no tokens")).into()),
+        None => Ok(()),
     }
 }

@@ -33,6 +33,28 @@ fn vectors_by_hand() {
     assert_eq!(first.apply(&x).unwrap(), [3.0, 0.0]);
 }
 
+#[test]
+fn every_text_is_pooled_whole() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden");
+    let options = crate::RunOptions { chunk_tokens: 4, ..crate::RunOptions::default() };
+    let open = |name: &str| {
+        let (registry, budget) = (Registry::standard(), Budget::new(64 << 20));
+        ModelRunner::open(&golden.join(name), &registry, &budget, &options).unwrap()
+    };
+    let texts = [vec![5, 6], (1..10).collect(), vec![7, 8, 9]];
+    let encoder = open("bert");
+    let vectors = encoder.embeddings(&texts, Pooling::default()).unwrap();
+    for (text, vector) in texts.iter().zip(&vectors) {
+        let alone = encoder.embeddings(std::slice::from_ref(text), Pooling::default()).unwrap();
+        let difference = vector.iter().zip(&alone[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(difference < 1e-5, "{text:?}: {difference}");
+    }
+    let empty = encoder.embeddings(&[vec![1], vec![]], Pooling::default()).unwrap_err().to_string();
+    assert!(empty.contains("text 1 has no tokens"), "{empty}");
+    let cut = open("llama").embeddings(&texts, Pooling::default()).unwrap_err().to_string();
+    assert!(cut.contains("9 tokens was cut"), "{cut}");
+}
+
 /// all-MiniLM-L6-v2 against embeddings computed by an independent implementation.
 #[test]
 fn a_real_sentence_encoder() {

@@ -112,9 +112,15 @@ impl SignalTable {
             .collect();
         let known: Vec<f64> = rows.iter().filter_map(|row| row.figures.correlation).collect();
         // On a tie the first is named.
+        let ratios: Vec<f64> =
+            rows.iter().map(|row| row.figures.snr_db).filter(|snr| snr.is_finite()).collect();
+        let mut all = SignalTally::default();
+        self.rows.iter().for_each(|(_, tally)| all.merge(tally));
         let worst = rows.iter().rev().max_by(|a, b| b.figures.snr_db.total_cmp(&a.figures.snr_db));
         SignalReport {
-            mean_correlation: (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64),
+            mean_correlation: mean(&known),
+            mean_snr_db: mean(&ratios),
+            snr_db: Some(all.figures().snr_db).filter(|snr| snr.is_finite()),
             worst: worst.map(|row| row.name.clone()),
             worst_snr_db: worst.map(|row| row.figures.snr_db).filter(|snr| snr.is_finite()),
             rows,
@@ -122,11 +128,21 @@ impl SignalTable {
     }
 }
 
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
 /// Figures of all outputs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SignalReport {
     /// Mean of the correlations of those that have one, each output counted once.
     pub mean_correlation: Option<f64>,
+    /// Mean of the SNRs in dB over the outputs whose SNR is finite, each counted once: neither exact outputs nor broken
+    /// ones are in it. `None` where there are none.
+    pub mean_snr_db: Option<f64>,
+    /// `10 log10(sum x² / sum (x-y)²)` in dB with the sums over all outputs: each counts with the energy that it has.
+    /// `None` where it is infinite either way.
+    pub snr_db: Option<f64>,
     /// The output with the lowest SNR.
     pub worst: Option<String>,
     /// Its SNR in dB; `None` where it is infinite either way.

@@ -62,7 +62,26 @@ fn a_table_keeps_order_and_names_the_worst() {
     assert_eq!(report.worst.as_deref(), Some("layer 0"));
     assert!((report.worst_snr_db.unwrap() - 10.0 * 14f64.log10()).abs() < 1e-12);
     assert!(report.mean_correlation.unwrap() < 1.0);
+    let mean = 10.0 * (14f64.log10() + 56f64.log10()) / 2.0;
+    assert!((report.mean_snr_db.unwrap() - mean).abs() < 1e-12);
+    assert!((report.snr_db.unwrap() - 10.0 * (28f64 / 1.25).log10()).abs() < 1e-12);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["rows"][1]["name"], "layer 0");
     assert_eq!(SignalTable::default().report().mean_correlation, None);
+}
+
+#[test]
+fn the_mean_ratio_counts_outputs_that_have_one() {
+    let mut table = SignalTable::default();
+    table.observe("exact", &[1.0, 2.0], &[1.0, 2.0]);
+    let report = table.report();
+    assert_eq!((report.mean_snr_db, report.snr_db), (None, None));
+    table.observe("close", &[10.0, 0.0], &[10.0, 1.0]);
+    let report = table.report();
+    let near = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 1e-12;
+    assert!(near(report.mean_snr_db, 20.0) && near(report.snr_db, 10.0 * 105f64.log10()), "{report:?}");
+    table.observe("broken", &[1.0], &[f32::NAN]);
+    let report = table.report();
+    assert!(near(report.mean_snr_db, 20.0));
+    assert_eq!(report.snr_db, None);
 }

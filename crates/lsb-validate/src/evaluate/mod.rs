@@ -3,6 +3,7 @@
 //! Two models go through the text side by side, a block of each at a time; their logits meet a part of the
 //! vocabulary at a time. So neither whole models nor logits ever lie in memory, or in a file.
 
+mod embeddings;
 mod outputs;
 mod saved;
 mod scored;
@@ -10,14 +11,15 @@ mod scored;
 mod tests;
 
 use crate::Measurement;
+pub use embeddings::{EmbeddingEvaluation, evaluate_embeddings};
 pub use saved::{evaluate_against_reference, save_reference};
 
-use crate::activation::{SignalReport, SignalTable};
+use crate::activation::SignalReport;
 use crate::logits::{LogitComparison, LogitTally, PairTally, PerplexityFigures};
 use crate::protocol::{Protocol, ProtocolError, ProtocolRecord, Window};
 use candle_core::Tensor;
 use lsb_model::{Batch, ModelRunner, NoTap};
-use outputs::{MapOutputs, compare_streams};
+use outputs::Outputs;
 use scored::{Piece, Scored};
 use serde::Serialize;
 use std::ops::Range;
@@ -84,6 +86,7 @@ impl Evaluation {
                 of("logit_correlation", some(logits.logit_correlation), ""),
                 of("logit_cosine", some(logits.logit_cosine), ""),
                 of("output_correlation", some(against.maps.mean_correlation), ""),
+                of("output_snr_db", some(against.maps.mean_snr_db), "dB"),
                 of("layer_correlation", some(against.layers.mean_correlation), ""),
             ]);
         }
@@ -101,6 +104,12 @@ pub enum EvaluateError {
     /// The text cannot be cut that way.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    /// There is no sentence to compare.
+    #[error("there is no sentence to compare; use a text with a sentence in a line")]
+    NoSentences,
+    /// A sentence has no tokens.
+    #[error("sentence {0} has no tokens")]
+    EmptySentence(usize),
     /// A reference could not be read or written.
     #[error(transparent)]
     Reference(#[from] lsb_stream::Error),
@@ -210,21 +219,8 @@ fn beside(
     let mut steps = Steps { done: 0, total: (blocks + tiles.len()) as u64, progress };
     let mut first = original.batch(feeds)?;
     let mut second = model.batch_like(feeds, &first)?;
-    let mut maps = MapOutputs::new(model, options.map_tokens);
-    let mut layers = SignalTable::default();
-    for index in 0..blocks {
-        if options.map_tokens > 0 {
-            model.keep_maps();
-        }
-        first.step(&mut maps)?;
-        second.step(&mut NoTap)?;
-        let spec = &original.spec().blocks;
-        let ends_layer = spec.get(index + 1).is_none_or(|next| next.layer != spec[index].layer);
-        if ends_layer {
-            compare_streams(&mut layers, spec[index].layer, &mut first, &mut second)?;
-        }
-        steps.done("layers");
-    }
+    let mut outputs = Outputs::new(model, options.map_tokens);
+    outputs.run(&mut first, &mut second, || steps.done("layers"))?;
     let pieces = scored.pieces(&first, LOGIT_TOKENS);
     let mut tally = PairTally::new(scored.targets.clone());
     for ids in tiles {
@@ -243,7 +239,8 @@ fn beside(
     }
     let sizes: Vec<usize> = windows.iter().map(|w| w.targets.len()).collect();
     let logits = LogitComparison::of(&tally.finish(), &sizes);
-    Ok(Against { logits, layers: layers.report(), maps: maps.finish() })
+    let [layers, maps] = outputs.finish();
+    Ok(Against { logits, layers, maps })
 }
 
 /// Calls `f` with each piece and its hidden states behind the last norm.

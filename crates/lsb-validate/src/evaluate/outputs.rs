@@ -3,7 +3,7 @@
 use crate::activation::{SignalReport, SignalTable};
 use candle_core::Tensor;
 use lsb_model::spec::MapSpec;
-use lsb_model::{Batch, Error, ModelRunner, Result, Tap};
+use lsb_model::{Batch, Error, ModelRunner, NoTap, Result, Tap};
 use std::collections::HashMap;
 
 fn values(x: &Tensor) -> Result<Vec<f32>> {
@@ -11,8 +11,56 @@ fn values(x: &Tensor) -> Result<Vec<f32>> {
     values.map_err(|source| Error::Compute { what: "outputs".to_owned(), source })
 }
 
+/// Outputs of all layers and linear maps of a model and its original, while the two go through a text.
+#[derive(Debug)]
+pub(super) struct Outputs<'m> {
+    layers: SignalTable,
+    maps: MapOutputs<'m>,
+    /// Tokens of the batches that were run.
+    tokens: usize,
+}
+
+impl<'m> Outputs<'m> {
+    /// Those of `model`; of linear maps for the first `map_tokens` tokens.
+    pub(super) fn new(model: &'m ModelRunner, map_tokens: usize) -> Self {
+        Outputs { layers: SignalTable::default(), maps: MapOutputs::new(model, map_tokens), tokens: 0 }
+    }
+
+    /// Runs two batches of the same windows and chunks to their ends, a block of each at a time, and compares what
+    /// comes out. Calls `done` after each block.
+    pub(super) fn run(
+        &mut self,
+        original: &mut Batch<'_>,
+        other: &mut Batch<'_>,
+        mut done: impl FnMut(),
+    ) -> Result<()> {
+        let blocks: Vec<usize> = original.model().spec().blocks.iter().map(|block| block.layer).collect();
+        let maps = self.tokens < self.maps.tokens;
+        for (index, &layer) in blocks.iter().enumerate() {
+            if maps {
+                self.maps.other.keep_maps();
+                original.step(&mut self.maps)?;
+            } else {
+                original.step(&mut NoTap)?;
+            }
+            other.step(&mut NoTap)?;
+            if blocks.get(index + 1) != Some(&layer) {
+                compare_streams(&mut self.layers, layer, original, other)?;
+            }
+            done();
+        }
+        self.tokens += original.windows().last().map_or(0, |window| window.end);
+        Ok(())
+    }
+
+    /// The figures of layers and of linear maps.
+    pub(super) fn finish(self) -> [SignalReport; 2] {
+        [self.layers.report(), self.maps.table.report()]
+    }
+}
+
 /// Adds the residual streams behind layer `layer` of two models to `table`.
-pub(super) fn compare_streams(
+fn compare_streams(
     table: &mut SignalTable,
     layer: usize,
     original: &mut Batch<'_>,
@@ -30,7 +78,7 @@ pub(super) fn compare_streams(
 
 /// Gives the inputs of the original's maps to those of another model.
 #[derive(Debug)]
-pub(super) struct MapOutputs<'m> {
+struct MapOutputs<'m> {
     other: &'m ModelRunner,
     tokens: usize,
     table: SignalTable,
@@ -40,12 +88,8 @@ pub(super) struct MapOutputs<'m> {
 
 impl<'m> MapOutputs<'m> {
     /// Compares the first `tokens` tokens of each map.
-    pub(super) fn new(other: &'m ModelRunner, tokens: usize) -> Self {
+    fn new(other: &'m ModelRunner, tokens: usize) -> Self {
         MapOutputs { other, tokens, table: SignalTable::default(), seen: HashMap::new() }
-    }
-
-    pub(super) fn finish(self) -> SignalReport {
-        self.table.report()
     }
 }
 

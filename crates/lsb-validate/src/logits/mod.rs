@@ -10,7 +10,7 @@ mod kernel;
 mod online;
 mod pair;
 mod reference;
-mod statistics;
+pub(crate) mod statistics;
 mod tally;
 mod tile;
 mod top;

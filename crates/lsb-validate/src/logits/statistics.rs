@@ -1,14 +1,14 @@
 //! Means, their standard errors, and quantiles. What is not a number makes the answer infinite, never NaN.
 
 /// Mean of `values`, in order; infinite where it is not a number.
-pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0u64), |(sum, n), x| (sum + x, n + 1));
     finite_or_infinite(sum / n as f64)
 }
 
 /// Standard error of the mean of `values`, taken as independent: `sqrt(sum (x - mean)² / (n (n - 1)))`.
 /// Infinite for less than two.
-pub(super) fn standard_error(values: impl Iterator<Item = f64> + Clone) -> f64 {
+pub(crate) fn standard_error(values: impl Iterator<Item = f64> + Clone) -> f64 {
     let mean = mean(values.clone());
     let (sum, n) = values.fold((0.0, 0u64), |(sum, n), x| (sum + (x - mean) * (x - mean), n + 1));
     finite_or_infinite((sum / (n as f64 * (n as f64 - 1.0))).sqrt())
@@ -31,7 +31,7 @@ pub(super) fn grouped_standard_error(values: &[f64], groups: &[usize]) -> f64 {
 }
 
 /// The quantile `share` of sorted values, straight between neighbours (as NumPy's default). Infinite for none.
-pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return f64::INFINITY };
     let at = share * last as f64;
     let (low, part) = (at.floor() as usize, at.fract());

@@ -129,21 +129,26 @@ impl Protocol {
 
     /// What was judged: this protocol, the text and how its ids were cut.
     pub fn record(&self, text: &[u8], ids: &[u32], windows: &[Window]) -> ProtocolRecord {
-        let mut hasher = blake3::Hasher::new();
-        for id in ids {
-            hasher.update(&id.to_le_bytes());
-        }
         ProtocolRecord {
             protocol: self.clone(),
             score: self.score_rule().to_owned(),
             text_blake3: blake3::hash(text).to_hex().to_string(),
-            ids_blake3: hasher.finalize().to_hex().to_string(),
+            ids_blake3: ids_blake3(ids),
             text_tokens: ids.len(),
             windows: windows.len(),
             scored_tokens: windows.iter().map(|w| w.targets.len()).sum(),
             shortened: windows.iter().any(|w| w.feed.len() < self.window),
         }
     }
+}
+
+/// BLAKE3 of ids, each as four little-endian bytes, in hexadecimal.
+pub(crate) fn ids_blake3<'a>(ids: impl IntoIterator<Item = &'a u32>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for id in ids {
+        hasher.update(&id.to_le_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// One run of the model: what to feed, and which of its predictions count.
