@@ -15,6 +15,7 @@ mod layers;
 mod machine;
 mod measure;
 mod memory;
+mod product;
 mod table;
 mod tensor;
 mod widths;
@@ -115,6 +116,7 @@ fn run(args: &Args) -> Outcome {
     };
     memory::measure(&mut bench)?;
     decode::measure(&mut bench)?;
+    product::measure(&mut bench)?;
     encode::measure(&mut bench)?;
     calibrated::measure(&mut bench)?;
     widths::measure(&mut bench)?;

@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::harness;
 use crate::measure::Contestant;
+use candle_core::{CpuStorage, DType as Element, Device, InplaceOp1, Layout, Tensor};
 use lsb_format::{DType, Tile, Tiling};
 use lsb_quant::{EncodedTile, MatrixInfo, Quantizer, Registry, Span, Statistics, TensorDecoder};
 use rayon::prelude::*;
@@ -129,6 +130,46 @@ impl Coded {
         })
     }
 
+    /// Multiplies with one token `x` into `y`, a row of tiles at a time; false where a tile is refused.
+    pub(crate) fn multiply(&self, pool: &rayon::ThreadPool, x: &[f32], y: &mut [f32]) -> bool {
+        let Some(products) = self.decoder.products() else { return false };
+        let across = self.tiling.across() as usize;
+        pool.install(|| {
+            let bands =
+                y.par_chunks_mut(self.tiling.tile_rows() as usize).zip(self.encoded.tiles.par_chunks(across));
+            bands.enumerate().all(|(band, (y, tiles))| {
+                let parts: Vec<Vec<&[u8]>> = tiles.iter().map(|tile| tile.parts().collect()).collect();
+                let tiles: Vec<(Tile, &[&[u8]])> = (band * across..)
+                    .zip(&parts)
+                    .map(|(i, parts)| (self.tiling.tile(i as u64), &**parts))
+                    .collect();
+                y.fill(0.0);
+                products.add_products(&tiles, x, 1, y).is_ok()
+            })
+        })
+    }
+
+    /// Multiplies with many tokens `x`, of shape `[tokens, columns]`: every row of tiles is decoded once, into a buffer that its
+    /// thread keeps, and multiplied by the library that forward passes use. False where a tile is refused.
+    pub(crate) fn multiply_decoded(&self, pool: &rayon::ThreadPool, x: &Tensor) -> bool {
+        let (bands, cols) = (self.tiling.len() / self.tiling.across(), self.matrix.cols as usize);
+        pool.install(|| {
+            (0..bands).into_par_iter().all(|band| {
+                let rows = self.tiling.tile(band * self.tiling.across()).rows as usize;
+                let kept = BAND.take().filter(|weights| weights.dims() == [rows, cols]);
+                let weights =
+                    kept.map_or_else(|| Tensor::zeros((rows, cols), Element::F32, &Device::Cpu), Ok);
+                let multiplied = weights.and_then(|weights| {
+                    weights.inplace_op1(&Band { coded: self, band })?;
+                    let y = x.matmul(&weights.t()?)?;
+                    BAND.set(Some(weights));
+                    Ok(y)
+                });
+                std::hint::black_box(multiplied).is_ok()
+            })
+        })
+    }
+
     fn each(&self, pool: &rayon::ThreadPool, work: impl Fn(&Tile, &[&[u8]]) -> bool + Sync + Send) -> bool {
         pool.install(|| {
             self.encoded.tiles.par_iter().enumerate().all(|(i, tile)| {
@@ -139,7 +180,39 @@ impl Coded {
     }
 }
 
+/// A row of tiles, to be decoded into a dense matrix that is used again and again.
+struct Band<'a> {
+    coded: &'a Coded,
+    band: u64,
+}
+
+impl InplaceOp1 for Band<'_> {
+    fn name(&self) -> &'static str {
+        "decode"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        let CpuStorage::F32(dense) = storage else { candle_core::bail!("weights are decoded to f32") };
+        let (tiling, cols) = (&self.coded.tiling, self.coded.matrix.cols as usize);
+        for i in self.band * tiling.across()..(self.band + 1) * tiling.across() {
+            let tile = tiling.tile(i);
+            let parts: Vec<&[u8]> = self.coded.encoded.tiles[i as usize].parts().collect();
+            VALUES.with_borrow_mut(|values| {
+                values.resize(tile.weights(), 0.0);
+                self.coded.decoder.decode(&tile, &parts, values).map_err(candle_core::Error::wrap)?;
+                for (row, values) in dense.chunks_mut(cols).zip(values.chunks(tile.cols as usize)) {
+                    row[tile.col as usize..][..values.len()].copy_from_slice(values);
+                }
+                Ok::<(), candle_core::Error>(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
 thread_local! {
     static VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Weights of a row of tiles.
+    static BAND: RefCell<Option<Tensor>> = const { RefCell::new(None) };
     static EXACT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
