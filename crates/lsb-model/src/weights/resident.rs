@@ -3,9 +3,8 @@
 use super::lock;
 use crate::Result;
 use crate::linear::Linear;
-use lsb_stream::{Budget, Reservation, Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource};
+use lsb_stream::{Budget, ReservedWeights, TensorWeights, WeightSource};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 /// Stored bits per weight up to which four bits each are taken to do when memory is planned.
@@ -92,68 +91,10 @@ pub(super) fn unpack(
         return Ok(open.into());
     };
     let Some(weights) = open.unpack()? else {
-        return Ok(Arc::new(Kept { weights: source.hold(number)?, _memory: memory }));
+        return Ok(Arc::new(ReservedWeights::new(source.hold(number)?, memory)));
     };
     // What was unpacked says what it takes.
     drop(memory);
-    let memory = budget.reserve(UnpackedWeights::bytes(&weights), &name)?;
-    Ok(Arc::new(Kept { weights: Box::new(weights), _memory: memory }))
-}
-
-/// Weights together with the memory that was promised to them.
-struct Kept {
-    // Fields are dropped in this order: the memory is free before the budget says so.
-    weights: Box<dyn TensorWeights>,
-    _memory: Reservation,
-}
-
-impl TensorWeights for Kept {
-    fn facts(&self) -> &TensorFacts {
-        self.weights.facts()
-    }
-
-    fn tiling(&self) -> &lsb_format::Tiling {
-        self.weights.tiling()
-    }
-
-    fn is_exact(&self) -> bool {
-        self.weights.is_exact()
-    }
-
-    fn scratch_bytes(&self) -> u64 {
-        self.weights.scratch_bytes()
-    }
-
-    fn read_f32(
-        &self,
-        elements: Range<u64>,
-        out: &mut [f32],
-        scratch: &mut Scratch,
-    ) -> lsb_stream::Result<()> {
-        self.weights.read_f32(elements, out, scratch)
-    }
-
-    fn read_exact(
-        &self,
-        elements: Range<u64>,
-        out: &mut [u8],
-        scratch: &mut Scratch,
-    ) -> lsb_stream::Result<()> {
-        self.weights.read_exact(elements, out, scratch)
-    }
-
-    fn has_products(&self) -> bool {
-        self.weights.has_products()
-    }
-
-    fn add_products(
-        &self,
-        tiles: Range<u64>,
-        x: &[f32],
-        tokens: usize,
-        y: &mut [f32],
-        scratch: &mut Scratch,
-    ) -> lsb_stream::Result<()> {
-        self.weights.add_products(tiles, x, tokens, y, scratch)
-    }
+    let memory = budget.reserve(weights.bytes(), &name)?;
+    Ok(Arc::new(ReservedWeights::new(Box::new(weights), memory)))
 }

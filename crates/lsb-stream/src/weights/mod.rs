@@ -13,6 +13,7 @@ mod held;
 mod memory;
 mod model;
 mod package;
+mod reserved;
 pub mod stream;
 mod unpacked;
 
@@ -20,6 +21,7 @@ pub use memory::MemoryWeights;
 pub use model::ModelWeights;
 pub use package::PackageWeights;
 pub(crate) use package::written;
+pub use reserved::ReservedWeights;
 pub use stream::{StreamFigures, StreamOptions, WeightStream};
 pub use unpacked::UnpackedWeights;
 
@@ -176,8 +178,7 @@ pub trait TensorWeights: Send + Sync {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let _ = (tiles, x, tokens, y, scratch);
-        let message = format!("{} has no products of its own", self.facts().codec_id());
-        Err(lsb_format::Error::argument(message).in_tensor(&self.facts().name).into())
+        Err(no_products(self.facts()))
     }
 
     /// The same weights unpacked into memory, to be multiplied many times as fast as memory gives them; `None` where
@@ -243,6 +244,18 @@ fn check_run(facts: &TensorFacts, elements: &Range<u64>, out_bytes: usize, bits:
         .into());
     }
     Ok(())
+}
+
+/// The error of weights that are not bit for bit those of the source.
+fn not_exact(facts: &TensorFacts) -> crate::Error {
+    let message = format!("{} does not keep the bits of the source", facts.codec_id());
+    lsb_format::Error::argument(message).in_tensor(&facts.name).into()
+}
+
+/// The error of weights that cannot be multiplied as they are decoded.
+fn no_products(facts: &TensorFacts) -> crate::Error {
+    let message = format!("{} has no products of its own", facts.codec_id());
+    lsb_format::Error::argument(message).in_tensor(&facts.name).into()
 }
 
 /// Refuses to read elements that are not real numbers as f32.

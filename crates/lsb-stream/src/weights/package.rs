@@ -4,6 +4,7 @@ use super::bytes::{Bytes, read_whole};
 use super::cover::gather;
 use super::{
     Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource, check_float, check_run, facts_of,
+    no_products, not_exact,
 };
 use crate::layers::layer_of;
 use crate::package::{Package, PackedTensor};
@@ -268,9 +269,7 @@ impl TensorWeights for Open {
         let bits = self.facts.dtype.bits();
         check_run(&self.facts, &elements, out.len(), bits)?;
         if !self.is_exact() {
-            let (codec, name) = (self.facts.codec_id(), &self.facts.name);
-            let message = format!("{codec} does not keep the bits of the source");
-            return Err(lsb_format::Error::argument(message).in_tensor(name).into());
+            return Err(not_exact(&self.facts));
         }
         let Scratch { stored, exact, .. } = scratch;
         gather(
@@ -297,10 +296,7 @@ impl TensorWeights for Open {
     ) -> Result<()> {
         let _phase = tracing::debug_span!("multiplying").entered();
         check_float(&self.facts)?;
-        let Some(products) = self.decoder.products() else {
-            let message = format!("{} has no products of its own", self.facts.codec_id());
-            return Err(lsb_format::Error::argument(message).in_tensor(&self.facts.name).into());
-        };
+        let products = self.decoder.products().ok_or_else(|| no_products(&self.facts))?;
         let Scratch { stored, second, .. } = scratch;
         let mut indices = tiles;
         while let Some(index) = indices.next() {

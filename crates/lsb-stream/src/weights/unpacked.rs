@@ -1,9 +1,9 @@
 //! Weights of a package that stay in memory unpacked, where tiles are multiplied as fast as memory gives them.
 
 use super::cover::gather;
-use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run};
+use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run, not_exact};
 use crate::Result;
-use lsb_format::{Error, Tiling};
+use lsb_format::Tiling;
 use lsb_quant::UnpackedTile;
 use std::ops::Range;
 
@@ -63,8 +63,7 @@ impl TensorWeights for UnpackedWeights {
     }
 
     fn read_exact(&self, _: Range<u64>, _: &mut [u8], _: &mut Scratch) -> Result<()> {
-        let message = format!("{} does not keep the bits of the source", self.facts.codec_id());
-        Err(Error::argument(message).in_tensor(&self.facts.name).into())
+        Err(not_exact(&self.facts))
     }
 
     fn has_products(&self) -> bool {

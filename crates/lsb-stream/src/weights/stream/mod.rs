@@ -6,7 +6,6 @@
 //! waits for memory but that thread: a tensor it could not hold in time is read when asked for, or handed out
 //! open, so that a small budget makes a pass slow and never stops it.
 
-mod held;
 mod order;
 mod reader;
 mod state;

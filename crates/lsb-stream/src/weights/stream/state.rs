@@ -1,9 +1,8 @@
 //! What the threads of a stream share: which tensors are there, being read, or wanted next.
 
-use super::held::Reserved;
 use super::order::Order;
 use super::{StreamFigures, StreamOptions};
-use crate::weights::{TensorWeights, WeightSource};
+use crate::weights::{ReservedWeights, TensorWeights, WeightSource};
 use crate::{Budget, Error, Reservation, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -248,7 +247,7 @@ impl Shared {
         let start = Instant::now();
         let result = self.named(tensor, self.source.hold(tensor));
         self.lock().reading_time += start.elapsed();
-        Ok(Arc::new(Reserved::new(result?, memory)))
+        Ok(Arc::new(ReservedWeights::new(result?, memory)))
     }
 
     /// Memory for a tensor that is not kept.

@@ -1,25 +1,27 @@
 //! A tensor together with the memory it was promised.
 
-use super::super::{Scratch, TensorFacts, TensorWeights, UnpackedWeights};
+use super::{Scratch, TensorFacts, TensorWeights, UnpackedWeights};
 use crate::{Reservation, Result};
 use lsb_format::Tiling;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A held tensor; its memory goes back to the budget when the last user drops it.
-pub(super) struct Reserved {
+/// A tensor in memory that was reserved for it, which goes back to the budget when the last user drops the tensor.
+#[derive(Debug)]
+pub struct ReservedWeights {
     // Fields are dropped in this order: the memory is free before the budget says so.
     weights: Box<dyn TensorWeights>,
     _memory: Arc<Reservation>,
 }
 
-impl Reserved {
-    pub(super) fn new(weights: Box<dyn TensorWeights>, memory: Arc<Reservation>) -> Self {
-        Reserved { weights, _memory: memory }
+impl ReservedWeights {
+    /// `weights` together with `memory`, which several tensors may share.
+    pub fn new(weights: Box<dyn TensorWeights>, memory: impl Into<Arc<Reservation>>) -> Self {
+        ReservedWeights { weights, _memory: memory.into() }
     }
 }
 
-impl TensorWeights for Reserved {
+impl TensorWeights for ReservedWeights {
     fn facts(&self) -> &TensorFacts {
         self.weights.facts()
     }
