@@ -72,7 +72,8 @@ pub struct CompressConfig {
     pub calib: Option<String>,
     /// Tokens of calibration text.
     pub calib_tokens: usize,
-    /// Tokens of one sequence of calibration text; 0 means the model's context, up to 2048.
+    /// Tokens of one sequence of calibration text; 0 means the model's context, up to 2048, and of an encoder what its
+    /// tokenizer lets through.
     pub seqlen: usize,
     /// Seed of everything random in calibration.
     pub seed: u64,

@@ -122,7 +122,8 @@ pub(super) struct Calibration {
     #[arg(long, value_name = "N")]
     calib_tokens: Option<usize>,
 
-    /// Tokens of one sequence; 0 for the model's context, up to 2048 [default: 0]
+    /// Tokens of one sequence; 0 for the model's context, up to 2048, or the longest text that an encoder's tokenizer lets
+    /// through [default: 0]
     #[arg(long, value_name = "N")]
     seqlen: Option<usize>,
 

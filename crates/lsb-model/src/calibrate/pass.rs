@@ -93,7 +93,7 @@ fn cut_to_fit(windows: Vec<Vec<u32>>, spec: &ModelSpec, bytes: u64) -> Vec<Vec<u
     };
     let mut length = longest;
     // A sentence has to stay whole.
-    while spec.attentions().all(|a| a.causal) && length > 64 && kept(length) > bytes / 2 {
+    while spec.is_causal() && length > 64 && kept(length) > bytes / 2 {
         length = length.div_ceil(2);
     }
     if length == longest {

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 /// Excerpts of forty English books in the public domain.
 const BUNDLED: &str = include_str!("../../data/calibration.txt");
 
-/// Longest sequence where neither options nor model say one.
+/// Longest sequence where options say nothing.
 const LONGEST: usize = 2048;
 
 /// Calibrates a model on a text.
@@ -110,7 +110,7 @@ impl TextCalibration {
         let (config, source, dir) = open(model)?;
         let tokenizer = Tokenizer::open(&dir)?;
         let spec = ModelSpec::new(&config, &*source)?;
-        let windows = self.windows(&tokenizer, spec.context)?;
+        let windows = self.windows(&tokenizer, self.longest(&tokenizer, &spec))?;
         let what = match &self.text {
             Text::Bundled => "the bundled text".to_owned(),
             Text::File { path, .. } => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -120,13 +120,20 @@ impl TextCalibration {
         PassCalibrator::new(config, source, budget, windows, manner, interrupt)
     }
 
-    /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `context`.
+    /// Most tokens of a sequence. Unless told otherwise, an encoder is shown what its tokenizer would let through: one that
+    /// was trained on short texts has other outputs at positions which it never sees.
+    fn longest(&self, tokenizer: &Tokenizer, spec: &ModelSpec) -> Option<usize> {
+        let sentence = if self.seqlen == 0 && !spec.is_causal() { tokenizer.max_tokens() } else { None };
+        [sentence, spec.context].into_iter().flatten().min()
+    }
+
+    /// The sequences: evenly spaced windows of the text, as many as there are tokens for, none longer than `longest`.
     ///
     /// # Errors
     /// If the text cannot be cut into tokens.
-    pub fn windows(&self, tokenizer: &Tokenizer, context: Option<usize>) -> Result<Vec<Vec<u32>>> {
-        let longest = context.unwrap_or(LONGEST).min(LONGEST);
-        let length = if self.seqlen == 0 { longest } else { self.seqlen.min(context.unwrap_or(usize::MAX)) };
+    pub fn windows(&self, tokenizer: &Tokenizer, longest: Option<usize>) -> Result<Vec<Vec<u32>>> {
+        let most = longest.unwrap_or(usize::MAX);
+        let length = if self.seqlen == 0 { LONGEST.min(most) } else { self.seqlen.min(most) };
         let ids = tokenizer.encode(self.content(), false)?;
         // Where a model's texts begin with a token, every window does.
         let bos = tokenizer.frame().0;

@@ -113,7 +113,7 @@ impl<'m> Batch<'m> {
         for window in windows {
             model.check_ids(window, window.len())?;
         }
-        let causal = model.spec.attentions().all(|a| a.causal);
+        let causal = model.spec.is_causal();
         // Where every token sees every other, a window cannot be cut.
         let least = if causal { 1 } else { longest };
         let size = chunk_tokens.unwrap_or_else(|| model.chunk_tokens(longest, CacheType::F32).max(least));

@@ -259,6 +259,11 @@ impl ModelSpec {
         found
     }
 
+    /// Whether no token sees those after it, as in a decoder; in an encoder every token sees every other.
+    pub fn is_causal(&self) -> bool {
+        self.attentions().all(|a| a.causal)
+    }
+
     /// The attention of every block that has one, in order.
     pub(crate) fn attentions(&self) -> impl Iterator<Item = &AttentionSpec> {
         self.blocks.iter().filter_map(BlockSpec::attention)

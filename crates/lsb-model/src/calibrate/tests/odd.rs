@@ -147,3 +147,24 @@ fn activations_that_are_not_finite_are_errors_that_name_a_tensor() {
         assert_eq!(left, [false; 2], "{tensor}");
     }
 }
+
+/// An encoder is calibrated on sequences as long as the texts that it will be shown; a decoder's tokenizer may carry the
+/// limit of some training run, which says nothing.
+#[test]
+fn an_encoder_sees_sequences_that_its_tokenizer_lets_through() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, asked, longest) in [("bert", 0, 48), ("bert", 96, 96), ("llama", 0, 128)] {
+        let dir = dir.path().join(format!("{name}-{asked}"));
+        std::fs::create_dir(&dir).unwrap();
+        let model = golden(name, &dir);
+        let file = model.join("tokenizer.json");
+        let limit = r#""truncation":{"max_length":48,"strategy":"LongestFirst","stride":0,"direction":"Right"}"#;
+        let text = std::fs::read_to_string(&file).unwrap().replace(r#""truncation":null"#, limit);
+        std::fs::write(&file, text).unwrap();
+        let mut config = tiny(&dir.join("p"), CODEC);
+        config.seqlen = asked;
+        let report = compress(&model, config).unwrap();
+        let note = format!("sequences of up to {longest},");
+        assert!(report.calibration[0].contains(&note), "{name}: {:?}", report.calibration);
+    }
+}
