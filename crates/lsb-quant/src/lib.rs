@@ -12,6 +12,7 @@ mod distortion;
 mod error;
 mod group;
 mod isa;
+mod lanes;
 mod number;
 mod parameters;
 mod quantizer;

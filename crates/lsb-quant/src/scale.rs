@@ -59,6 +59,7 @@ impl TileExponent {
     }
 
     /// Divides weights in place.
+    #[inline(always)]
     pub(crate) fn divide_all(self, weights: &mut [f32]) {
         let [a, b] = self.divide();
         for w in weights {
@@ -67,6 +68,7 @@ impl TileExponent {
     }
 
     /// Multiplies finite values back in place, saturating at the largest finite f32.
+    #[inline(always)]
     pub(crate) fn multiply_all(self, values: &mut [f32]) {
         let [a, b] = self.multiply();
         for x in values {
@@ -100,6 +102,21 @@ fn power_of_two(exponent: i32) -> f32 {
 /// Rounds a divided value to half precision, saturating, never to an infinity or a NaN.
 pub(crate) fn to_half(x: f64) -> f16 {
     f16::from_f32((x as f32).clamp(-65504.0, 65504.0))
+}
+
+/// The half nearest to a divided value, as [`to_half`] rounds it, without the conversion to a half and back.
+#[inline(always)]
+pub(crate) fn nearest_half(x: f64) -> f32 {
+    const DROPPED: u32 = 13;
+    const SMALLEST_NORMAL: f32 = 1.0 / 16384.0;
+    let x = (x as f32).clamp(-65504.0, 65504.0);
+    let magnitude = x.abs().to_bits();
+    // Half to even.
+    let rounded = magnitude + ((1 << (DROPPED - 1)) - 1) + (magnitude >> DROPPED & 1);
+    let normal = f32::from_bits(rounded >> DROPPED << DROPPED);
+    // The last bit of an f32 from 0.5 to 1 is that of a half below the smallest normal one.
+    let denormal = x.abs() + 0.5 - 0.5;
+    if x.abs() < SMALLEST_NORMAL { denormal } else { normal }.copysign(x)
 }
 
 /// Reads little-endian halves.
@@ -136,6 +153,20 @@ mod tests {
             let level = f64::from(divided) / f64::from(1 << smaller);
             let half = f64::from(to_half(level).to_f32());
             prop_assert!((half - level).abs() <= level / 2048.0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn prop_the_nearest_half_is_that_of_a_conversion(x in prop_oneof![-1e5f64..1e5, -1e-3f64..1e-3, -1e-7f64..1e-7], bits in any::<u16>(), down in any::<bool>()) {
+            // Values, halves, and what lies halfway between two of them.
+            let half = f16::from_bits(bits & 0x7bff);
+            let next = f16::from_bits((bits & 0x7bff) + 1);
+            let between = 0.5 * (half.to_f64() + if next.is_finite() { next.to_f64() } else { half.to_f64() });
+            let sign = if down { -1.0 } else { 1.0 };
+            for x in [x, sign * half.to_f64(), sign * between, sign * between.next_down(), sign * between.next_up()] {
+                prop_assert_eq!(nearest_half(x).to_bits(), to_half(x).to_f32().to_bits(), "{}", x);
+            }
         }
     }
 

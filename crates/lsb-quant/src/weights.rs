@@ -17,6 +17,7 @@ pub fn to_f32(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 ///
 /// # Panics
 /// If `dtype` is not a float type or the lengths do not match.
+#[inline(always)]
 pub fn to_f32_into(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(bytes.len() as u64 * 8, out.len() as u64 * dtype.bits(), "length of the output");
     match dtype {
@@ -30,6 +31,7 @@ pub fn to_f32_into(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+#[inline(always)]
 fn fill<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) -> f32) {
     let (chunks, _) = bytes.as_chunks::<N>();
     for (o, &b) in out.iter_mut().zip(chunks) {

@@ -36,6 +36,74 @@ pub fn pack<T: Copy + Into<u32>>(values: &[T], width: u32, out: &mut Vec<u8>) {
     }
 }
 
+/// As [`pack`], for widths of 1 to 8 out of bytes; other widths append nothing.
+pub fn pack_bytes(values: &[u8], width: u32, out: &mut Vec<u8>) {
+    match width {
+        1 => pack_sized::<1>(values, out),
+        2 => pack_sized::<2>(values, out),
+        3 => pack_sized::<3>(values, out),
+        4 => pack_sized::<4>(values, out),
+        5 => pack_sized::<5>(values, out),
+        6 => pack_sized::<6>(values, out),
+        7 => pack_sized::<7>(values, out),
+        8 => out.extend_from_slice(values),
+        _ => debug_assert!(false, "bytes hold 1 to 8 bits, not {width}"),
+    }
+}
+
+/// Eight values of `W` bits are `W` whole bytes.
+fn pack_sized<const W: usize>(values: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + packed_len(W as u32, values.len()), 0);
+    let (packed, packed_rest) = out[start..].as_chunks_mut::<W>();
+    let (groups, rest) = values.as_chunks::<8>();
+    for (packed, group) in packed.iter_mut().zip(groups) {
+        *packed = low_bytes(gather::<W>(u64::from_le_bytes(*group)));
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let last: [u8; W] = low_bytes(gather::<W>(u64::from_le_bytes(last)));
+        // Up to seven values may fill all `W` bytes, so that the last of `packed` may be theirs.
+        match packed.get_mut(groups.len()) {
+            Some(whole) => *whole = last,
+            None => packed_rest.copy_from_slice(&last[..packed_rest.len()]),
+        }
+    }
+}
+
+fn low_bytes<const W: usize>(word: u64) -> [u8; W] {
+    let mut low = [0; W];
+    low.copy_from_slice(&word.to_le_bytes()[..W]);
+    low
+}
+
+/// A word of fields of `bits` bits, each of which has ones in its lowest `ones` bits.
+const fn fields(bits: usize, ones: usize) -> u64 {
+    let (mut word, mut at) = (0, 0);
+    while at < 64 {
+        word |= ((1 << ones) - 1) << at;
+        at += bits;
+    }
+    word
+}
+
+/// The lowest `W` bits of eight bytes, side by side: neighbours move together, then pairs of them, then fours.
+fn gather<const W: usize>(bytes: u64) -> u64 {
+    let x = bytes & fields(8, W);
+    let x = x & fields(16, W) | x >> (8 - W) & (fields(16, W) << W);
+    let x = x & fields(32, 2 * W) | x >> (16 - 2 * W) & (fields(32, 2 * W) << (2 * W));
+    x & 0xffff_ffff | x >> 32 << (4 * W)
+}
+
+/// The reverse of [`gather`], whatever lies above the `8 * W` bits.
+fn spread<const W: usize>(packed: u64) -> u64 {
+    let half = (1u64 << (4 * W)) - 1;
+    let x = packed & half | (packed >> (4 * W) & half) << 32;
+    let x = x & fields(32, 2 * W) | (x & fields(32, 2 * W) << (2 * W)) << (16 - 2 * W);
+    x & fields(16, W) | (x & fields(16, W) << W) << (8 - W)
+}
+
 /// Appends to `out` the `count` values of `width` bits (0 to 32) that all of `bytes` hold.
 ///
 /// # Errors
@@ -78,23 +146,21 @@ pub fn unpack_bytes(bytes: &[u8], width: u32, out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Eight values of `W` bits are `W` whole bytes.
 fn unpack_sized<const W: usize>(bytes: &[u8], out: &mut [u8]) {
-    let spread = |packed: &[u8]| -> [u8; 8] {
+    let of = |packed: &[u8]| -> [u8; 8] {
         let mut word = [0u8; 8];
         word[..packed.len()].copy_from_slice(packed);
-        let word = u64::from_le_bytes(word);
-        std::array::from_fn(|i| (word >> (i * W)) as u8 & ((1u32 << W) - 1) as u8)
+        spread::<W>(u64::from_le_bytes(word)).to_le_bytes()
     };
     let (groups, rest) = out.as_chunks_mut::<8>();
     let (packed, packed_rest) = bytes.as_chunks::<W>();
     for (group, packed) in groups.iter_mut().zip(packed) {
-        *group = spread(packed);
+        *group = of(packed);
     }
     if !rest.is_empty() {
         // Up to seven values may fill all `W` bytes, so that the last of `packed` may be theirs.
         let tail = packed.get(groups.len()).map_or(packed_rest, |p| p);
-        rest.copy_from_slice(&spread(tail)[..rest.len()]);
+        rest.copy_from_slice(&of(tail)[..rest.len()]);
     }
 }
 
@@ -142,6 +208,10 @@ mod tests {
             unpack(&bytes[1..], width, values.len(), &mut back).unwrap();
             prop_assert_eq!(&back, &values);
             if (1..=8).contains(&width) {
+                let unmasked: Vec<u8> = values.iter().map(|&v| (v | 0x5a << width) as u8).collect();
+                let mut packed = vec![7];
+                pack_bytes(&unmasked, width, &mut packed);
+                prop_assert_eq!(&packed, &bytes);
                 let mut narrow = vec![0xee; values.len()];
                 unpack_bytes(&bytes[1..], width, &mut narrow).unwrap();
                 prop_assert!(narrow.iter().map(|&b| u32::from(b)).eq(values.iter().copied()));

@@ -10,7 +10,24 @@ pub fn trits_len(count: usize) -> usize {
 /// Appends digits 0, 1, 2, five to a byte, the first one lowest; missing digits at the end are 0.
 pub fn pack_trits(digits: &[u8], out: &mut Vec<u8>) {
     debug_assert!(digits.iter().all(|&d| d < 3));
-    out.extend(digits.chunks(5).map(|five| five.iter().rev().fold(0, |byte, &d| byte * 3 + d)));
+    // Byte 4 of the product is the sum of digit i times 3^i; bytes below it stay below 243 and carry nothing.
+    const POWERS: u64 = 1 << 32 | 3 << 24 | 9 << 16 | 27 << 8 | 81;
+    let byte = |digits: &[u8; 8]| (u64::from_le_bytes(*digits).wrapping_mul(POWERS) >> 32) as u8;
+    let start = out.len();
+    out.resize(start + trits_len(digits.len()), 0);
+    let mut digits = digits;
+    for packed in &mut out[start..] {
+        // Digits of the next byte do no harm.
+        match digits.first_chunk::<8>() {
+            Some(eight) => *packed = byte(eight),
+            None => {
+                let (mut last, n) = ([0; 8], digits.len().min(5));
+                last[..n].copy_from_slice(&digits[..n]);
+                *packed = byte(&last);
+            }
+        }
+        digits = digits.get(5..).unwrap_or_default();
+    }
 }
 
 /// Digits of every byte below 243.

@@ -17,7 +17,7 @@ impl<'a> BitWriter<'a> {
     }
 
     /// Appends the `n` low bits of `value`, which has no others; `n` is at most 32.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, value: u32, n: u32) {
         debug_assert!(n <= 32 && u64::from(value) >> n == 0);
         self.pending |= u64::from(value) << self.n_pending;
@@ -30,8 +30,14 @@ impl<'a> BitWriter<'a> {
     }
 
     /// Appends `value` in a Rice code: its high part in unary, its `low_bits` low bits as they are.
+    #[inline(always)]
     pub(crate) fn push_rice(&mut self, value: u32, low_bits: u32) {
         let mut high = value >> low_bits;
+        if high + low_bits < 32 {
+            let low = u64::from(value & low_mask(low_bits));
+            self.push((1 << high | low << (high + 1)) as u32, high + 1 + low_bits);
+            return;
+        }
         while high >= 31 {
             self.push(0, 31);
             high -= 31;
@@ -110,7 +116,7 @@ impl<'a> BitReader<'a> {
 }
 
 /// At least 57 bits starting at bit `at`, followed by zeros.
-#[inline]
+#[inline(always)]
 pub(crate) fn window(bytes: &[u8], at: usize) -> u64 {
     let byte = at / 8;
     let word = match bytes.get(byte..).and_then(|b| b.first_chunk::<8>()) {
@@ -125,11 +131,13 @@ pub(crate) fn window(bytes: &[u8], at: usize) -> u64 {
     word >> (at % 8)
 }
 
+#[inline(always)]
 fn low_mask(bits: u32) -> u32 {
     ((1u64 << bits) - 1) as u32
 }
 
 /// The number of low bits that makes the Rice codes of `values` shortest, and their length in bits.
+#[inline(always)]
 pub(crate) fn best_rice(values: &[u32]) -> (u32, u64) {
     let cost = |low: u32| values.iter().map(|&v| u64::from(v >> low) + 1 + u64::from(low)).sum::<u64>();
     let max = values.iter().copied().max().unwrap_or(0);

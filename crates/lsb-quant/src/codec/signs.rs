@@ -1,15 +1,14 @@
 //! Planes of one bit per weight: weight `i` of the tile is bit `i % 8` of byte `i / 8`, 1 for the upper level.
 
 use super::bitstream::{BitWriter, window};
-
-/// Weights handled together: one word of the plane.
-const LANES: usize = 32;
+use crate::lanes::{Lanes, WORD, Work, dispatch};
 
 /// Appends one bit per value: whether it lies above `middle`.
-pub(crate) fn push_above(plane: &mut BitWriter<'_>, values: &[f32], middle: f32) {
-    let (chunks, rest) = values.as_chunks::<LANES>();
+#[inline(always)]
+pub(crate) fn push_above<L: Lanes>(lanes: L, plane: &mut BitWriter<'_>, values: &[f32], middle: f32) {
+    let (chunks, rest) = values.as_chunks::<WORD>();
     for chunk in chunks {
-        plane.push(gather_bits(&std::array::from_fn(|i| u8::from(chunk[i] > middle))), LANES as u32);
+        plane.push(lanes.above(chunk, middle), WORD as u32);
     }
     let mut word = 0;
     for (i, &x) in rest.iter().enumerate() {
@@ -18,33 +17,51 @@ pub(crate) fn push_above(plane: &mut BitWriter<'_>, values: &[f32], middle: f32)
     plane.push(word, rest.len() as u32);
 }
 
-/// Appends bit `bit` of every code.
-pub(crate) fn push_bits(plane: &mut BitWriter<'_>, codes: &[u8], bit: u32) {
-    for chunk in codes.chunks(LANES) {
-        let mut flags = [0; LANES];
-        for (flag, code) in flags.iter_mut().zip(chunk) {
-            *flag = code >> bit & 1;
+/// A plane of bit `bit` of every code.
+struct BitsOf<'a> {
+    codes: &'a [u8],
+    bit: u32,
+    /// Where it is appended.
+    plane: &'a mut Vec<u8>,
+}
+
+impl Work for BitsOf<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let mut plane = BitWriter::new(self.plane);
+        push_bits(lanes, &mut plane, self.codes, self.bit);
+        plane.finish();
+    }
+}
+
+/// Appends a plane of bit `bit` of every code.
+pub(crate) fn append_bits(codes: &[u8], bit: u32, plane: &mut Vec<u8>) {
+    dispatch(BitsOf { codes, bit, plane });
+}
+
+#[inline(always)]
+fn push_bits<L: Lanes>(lanes: L, plane: &mut BitWriter<'_>, codes: &[u8], bit: u32) {
+    let (chunks, rest) = codes.as_chunks::<WORD>();
+    for chunk in chunks {
+        let mut shifted = [0; WORD];
+        for (s, code) in shifted.iter_mut().zip(chunk) {
+            *s = code >> bit;
         }
-        plane.push(gather_bits(&flags), chunk.len() as u32);
+        plane.push(lanes.lowest_bits(&shifted), WORD as u32);
     }
-}
-
-/// Bit `i` of the result is `flags[i]`, which is 0 or 1.
-#[inline]
-pub(crate) fn gather_bits(flags: &[u8; LANES]) -> u32 {
     let mut word = 0;
-    for (k, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
-        // Each byte's lowest bit is moved to its own place in the top byte; no two meet elsewhere.
-        let top = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        word |= (top as u32) << (8 * k);
+    for (i, code) in rest.iter().enumerate() {
+        word |= u32::from(code >> bit & 1) << i;
     }
-    word
+    plane.push(word, rest.len() as u32);
 }
 
-const BIT: [u32; LANES] = {
-    let mut bit = [0; LANES];
+const BIT: [u32; WORD] = {
+    let mut bit = [0; WORD];
     let mut i = 0;
-    while i < LANES {
+    while i < WORD {
         bit[i] = 1 << i;
         i += 1;
     }
@@ -52,6 +69,7 @@ const BIT: [u32; LANES] = {
 };
 
 /// Fills `out` with `high` where the plane has a bit set, from bit `first` on, and `low` elsewhere.
+#[inline(always)]
 pub(crate) fn fill_levels(plane: &[u8], first: usize, low: f32, high: f32, out: &mut [f32]) {
     for_each_word(plane, first, out, |word, out| {
         for (o, bit) in out.iter_mut().zip(BIT) {
@@ -61,6 +79,7 @@ pub(crate) fn fill_levels(plane: &[u8], first: usize, low: f32, high: f32, out: 
 }
 
 /// Adds `scale` to values whose bit is set, from bit `first` on, and subtracts it from the others.
+#[inline(always)]
 pub(crate) fn add_signed(plane: &[u8], first: usize, scale: f32, out: &mut [f32]) {
     for_each_word(plane, first, out, |word, out| {
         for (o, bit) in out.iter_mut().zip(BIT) {
@@ -69,15 +88,15 @@ pub(crate) fn add_signed(plane: &[u8], first: usize, scale: f32, out: &mut [f32]
     });
 }
 
-#[inline]
-fn for_each_word(plane: &[u8], first: usize, out: &mut [f32], each: impl Fn(u32, &mut [f32; LANES])) {
-    let (chunks, rest) = out.as_chunks_mut::<LANES>();
+#[inline(always)]
+fn for_each_word(plane: &[u8], first: usize, out: &mut [f32], each: impl Fn(u32, &mut [f32; WORD])) {
+    let (chunks, rest) = out.as_chunks_mut::<WORD>();
     let mut at = first;
     for chunk in chunks {
         each(window(plane, at) as u32, chunk);
-        at += LANES;
+        at += WORD;
     }
-    let mut last = [0.0; LANES];
+    let mut last = [0.0; WORD];
     last[..rest.len()].copy_from_slice(rest);
     each(window(plane, at) as u32, &mut last);
     rest.copy_from_slice(&last[..rest.len()]);
@@ -90,8 +109,8 @@ pub(crate) fn get(plane: &[u8], i: usize) -> bool {
 
 /// Sets bit `i` of a plane that has it.
 pub(crate) fn set(plane: &mut [u8], i: usize, on: bool) {
-    let bit = 1 << (i % 8);
-    plane[i / 8] = if on { plane[i / 8] | bit } else { plane[i / 8] & !bit };
+    let byte = &mut plane[i / 8];
+    *byte = *byte & !(1 << (i % 8)) | u8::from(on) << (i % 8);
 }
 
 #[cfg(test)]
@@ -99,14 +118,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    struct Above<'a, 'b> {
+        plane: &'a mut BitWriter<'b>,
+        values: &'a [f32],
+        middle: f32,
+    }
+
+    impl Work for Above<'_, '_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) {
+            push_above(lanes, self.plane, self.values, self.middle);
+        }
+    }
+
     proptest! {
         #[test]
         fn prop_planes_match_a_bit_by_bit_reading(values in prop::collection::vec(-1.0f32..1.0, 0..200), cut in 0usize..200, middle in -0.5f32..0.5) {
             let cut = cut.min(values.len());
             let mut plane = Vec::new();
             let mut w = BitWriter::new(&mut plane);
-            push_above(&mut w, &values[..cut], middle);
-            push_above(&mut w, &values[cut..], middle);
+            for values in [&values[..cut], &values[cut..]] {
+                dispatch(Above { plane: &mut w, values, middle });
+            }
             w.finish();
             prop_assert_eq!(plane.len(), values.len().div_ceil(8));
             for (i, &x) in values.iter().enumerate() {

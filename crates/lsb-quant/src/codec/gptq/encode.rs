@@ -27,7 +27,7 @@ impl TileEncoder for Encoder {
         for row in weights.chunks(cols) {
             for (weights, importance) in row.chunks(group).zip(self.inputs.importance().chunks(group)) {
                 let (scale, zero) =
-                    if self.fitted { grid.fit(weights, importance) } else { grid.span(weights) };
+                    if self.fitted { grid.fit_weighted(weights, importance) } else { grid.span(weights) };
                 groups.push(Integers::new(grid, scale, zero));
             }
         }

@@ -7,7 +7,6 @@
 
 use super::encode::{Coded, Encoder};
 use super::{OutlierBits, outliers};
-use crate::codec::bitstream::BitWriter;
 use crate::codec::feedback::{KnownInputs, Levels, NUMBERS, PerNumber, Refits, quantize};
 use crate::codec::signs;
 use crate::scale::{TileExponent, to_half};
@@ -73,9 +72,7 @@ impl TileEncoder for CalibratedEncoder {
             found.codes[p as usize] = u8::from(!value.is_sign_negative());
         }
         let mut plane = Vec::with_capacity(tile.weights().div_ceil(8) + 4);
-        let mut bits = BitWriter::new(&mut plane);
-        signs::push_bits(&mut bits, &found.codes, 0);
-        bits.finish();
+        signs::append_bits(&found.codes, 0, &mut plane);
         let halves = |of: fn(&Pair) -> f16| -> Vec<u8> {
             found.groups.iter().flat_map(|g| of(g).to_le_bytes()).collect()
         };

@@ -4,10 +4,41 @@ use super::outliers;
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::codec::signs;
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves};
 use crate::{Group, Result, TensorDecoder};
 use lsb_format::entropy::decode_positions;
 use lsb_format::{Error, Tile, bits};
+
+/// Fills a tile with the levels of its groups.
+struct Levels<'a> {
+    exponent: TileExponent,
+    cols: usize,
+    group: usize,
+    /// Of all groups.
+    scales: &'a [f32],
+    means: &'a [f32],
+    plane: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Work for Levels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Levels { exponent, cols, group, scales, means, plane, out } = self;
+        let mut levels = scales.iter().zip(means);
+        for (r, row) in out.chunks_mut(cols.max(1)).enumerate() {
+            for (g, weights) in row.chunks_mut(group).enumerate() {
+                let Some((&scale, &mean)) = levels.next() else { break };
+                let (scale, mean) = (f64::from(scale), f64::from(mean));
+                let (low, high) = (exponent.restore(mean - scale), exponent.restore(mean + scale));
+                signs::fill_levels(plane, r * cols + g * group, low, high, weights);
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -39,15 +70,7 @@ impl TensorDecoder for Decoder {
         bits::check_len(plane, 1, out.len())?;
 
         let (cols, group) = (tile.cols as usize, self.group.width(tile.cols as usize));
-        let mut levels = scales.iter().zip(&means);
-        for (r, row) in out.chunks_mut(cols.max(1)).enumerate() {
-            for (g, weights) in row.chunks_mut(group).enumerate() {
-                let Some((&scale, &mean)) = levels.next() else { break };
-                let (scale, mean) = (f64::from(scale), f64::from(mean));
-                let (low, high) = (exponent.restore(mean - scale), exponent.restore(mean + scale));
-                signs::fill_levels(plane, r * cols + g * group, low, high, weights);
-            }
-        }
+        dispatch(Levels { exponent, cols, group, scales: &scales, means: &means, plane, out });
 
         let magnitudes = payload.take("outliers", n_magnitude_bytes)?;
         let mut positions = Vec::new();

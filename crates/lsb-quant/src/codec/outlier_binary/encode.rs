@@ -5,6 +5,7 @@ use super::{OutlierPreservingQuantizer, ScaleRule, outliers};
 use crate::codec::bitstream::BitWriter;
 use crate::codec::signs;
 use crate::codec::sums::{split_at, sum, sum_of_squares};
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, to_half};
 use crate::{EncodedTile, OutlierSelection, Result, TileEncoder, to_f32_into};
 use half::f16;
@@ -26,19 +27,57 @@ impl TileEncoder for Encoder {
     fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
         let found = self.scan(tile, bytes)?;
         let exponent = TileExponent::of_magnitude(found.largest_other);
-        let (cols, width) = (tile.cols as usize, (self.dtype.bits() / 8) as usize);
-        let group = self.codec.group.width(cols);
+        let coder = self;
+        let parts = dispatch(Levels { coder, tile, bytes, exponent, outliers: &found.outliers });
+        let coded = Coded {
+            exponent,
+            scales: &parts.scales,
+            means: &parts.means,
+            plane: &parts.plane,
+            positions: &found.outliers,
+        };
+        self.write(tile, &coded, &parts.magnitudes, out)
+    }
+}
 
-        let n_groups = self.codec.group.in_tile(tile);
+/// Fits levels to the groups of a tile and takes the signs of its weights.
+struct Levels<'a> {
+    coder: &'a Encoder,
+    tile: &'a Tile,
+    bytes: &'a [u8],
+    exponent: TileExponent,
+    /// Their positions, increasing.
+    outliers: &'a [u32],
+}
+
+/// What there is to store of a tile beside the positions of its outliers.
+struct Parts {
+    /// Halves.
+    scales: Vec<u8>,
+    means: Vec<u8>,
+    plane: Vec<u8>,
+    /// Of outliers, as f32 bits.
+    magnitudes: Vec<u32>,
+}
+
+impl Work for Levels<'_> {
+    type Output = Parts;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Parts {
+        let Levels { coder, tile, bytes, exponent, outliers } = self;
+        let (cols, width) = (tile.cols as usize, (coder.dtype.bits() / 8) as usize);
+        let group = coder.codec.group.width(cols);
+        let n_groups = coder.codec.group.in_tile(tile);
         let (mut scales, mut means) = (Vec::with_capacity(2 * n_groups), Vec::with_capacity(2 * n_groups));
         let mut plane = Vec::with_capacity(tile.weights().div_ceil(8) + 4);
         let mut bits = BitWriter::new(&mut plane);
-        let mut magnitudes = Vec::with_capacity(found.outliers.len());
-        let mut is_negative = Vec::with_capacity(found.outliers.len());
+        let mut magnitudes = Vec::with_capacity(outliers.len());
+        let mut is_negative = Vec::with_capacity(outliers.len());
         let mut row = vec![0.0; cols];
-        let mut left = &found.outliers[..];
+        let mut left = outliers;
         for (r, row_bytes) in bytes.chunks(cols * width).enumerate() {
-            to_f32_into(self.dtype, row_bytes, &mut row);
+            to_f32_into(coder.dtype, row_bytes, &mut row);
             let here = left.partition_point(|&p| (p as usize) < (r + 1) * cols);
             let (mut holes, later) = left.split_at(here);
             left = later;
@@ -53,20 +92,17 @@ impl TileEncoder for Encoder {
                 let end = r * cols + g * group + weights.len();
                 let (inside, beyond) = holes.split_at(holes.partition_point(|&p| (p as usize) < end));
                 holes = beyond;
-                let (mean, scale) = self.fit(weights, inside.len());
+                let (mean, scale) = coder.fit(lanes, weights, inside.len());
                 scales.extend_from_slice(&scale.to_le_bytes());
                 means.extend_from_slice(&mean.to_le_bytes());
-                signs::push_above(&mut bits, weights, mean.to_f32());
+                signs::push_above(lanes, &mut bits, weights, mean.to_f32());
             }
         }
         bits.finish();
-        for (&p, negative) in found.outliers.iter().zip(is_negative) {
+        for (&p, negative) in outliers.iter().zip(is_negative) {
             signs::set(&mut plane, p as usize, !negative);
         }
-
-        let coded =
-            Coded { exponent, scales: &scales, means: &means, plane: &plane, positions: &found.outliers };
-        self.write(tile, &coded, &magnitudes, out)
+        Parts { scales, means, plane, magnitudes }
     }
 }
 
@@ -124,23 +160,19 @@ impl Encoder {
     }
 
     /// Mean and scale of a group of divided weights, of which `holes` are outliers set to zero.
-    fn fit(&self, weights: &[f32], holes: usize) -> (f16, f16) {
+    #[inline(always)]
+    fn fit<L: Lanes>(&self, lanes: L, weights: &[f32], holes: usize) -> (f16, f16) {
         let n = weights.len() - holes;
         if n == 0 {
             return (f16::ZERO, f16::ZERO);
         }
         let count = n as f64;
-        let total = sum(weights);
-        // Number and sum of the weights above a level; holes, which are zero, do not count.
-        let above = |level: f64| {
-            let (n_above, sum_above) = split_at(weights, level as f32);
-            (f64::from(n_above) - if 0.0 > level as f32 { holes as f64 } else { 0.0 }, sum_above)
-        };
+        let total = sum(lanes, weights);
         let mut mean = 0.0;
         if self.codec.error_compensation {
             mean = total / count;
             for _ in 0..ROUNDS {
-                let (n_above, sum_above) = above(mean);
+                let (n_above, sum_above) = above(lanes, weights, holes, mean);
                 if n_above == 0.0 || n_above == count {
                     break;
                 }
@@ -151,14 +183,22 @@ impl Encoder {
         let m = f64::from(mean.to_f32());
         let scale = match self.codec.scale {
             ScaleRule::LeastSquares => {
-                let (n_above, sum_above) = above(m);
+                let (n_above, sum_above) = above(lanes, weights, holes, m);
                 (2.0 * sum_above - total - m * (2.0 * n_above - count)) / count
             }
             ScaleRule::Deviation => {
                 let average = total / count;
-                (sum_of_squares(weights) / count - average * average).max(0.0).sqrt()
+                (sum_of_squares(lanes, weights) / count - average * average).max(0.0).sqrt()
             }
         };
         (mean, to_half(scale.max(0.0)))
     }
+}
+
+/// Number and sum of the weights above a level; holes, which are zero, do not count.
+#[inline(always)]
+fn above<L: Lanes>(lanes: L, weights: &[f32], holes: usize, level: f64) -> (f64, f64) {
+    let level = level as f32;
+    let (n, sum) = split_at(lanes, weights, level);
+    (f64::from(n) - if 0.0 > level { holes as f64 } else { 0.0 }, sum)
 }

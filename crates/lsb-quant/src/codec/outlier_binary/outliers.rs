@@ -12,6 +12,7 @@
 use super::OutlierBits;
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
 use crate::codec::payload::Payload;
+use crate::lanes::{Lanes, Work, dispatch};
 use lsb_format::{Error, Result};
 
 /// One past the bits of the largest finite f32.
@@ -36,31 +37,49 @@ pub(super) fn nearest(x: f32, precision: OutlierBits) -> f32 {
 }
 
 /// Half to even, as a conversion to a half rounds; the largest values do not become infinite.
+#[inline(always)]
 fn round_bits(magnitude: u32, shift: u32) -> u32 {
     ((magnitude + (1 << (shift - 1)) - 1 + (magnitude >> shift & 1)) >> shift).min((INFINITY >> shift) - 1)
 }
 
 /// Appends the coded form of `magnitudes` (f32 bits, finite); nothing where there are none.
 pub(super) fn encode(magnitudes: &[u32], precision: OutlierBits, out: &mut Vec<u8>) {
-    let (Some(&min), Some(&max)) = (magnitudes.iter().min(), magnitudes.iter().max()) else { return };
-    let (smallest, step, codes): (u32, u32, Vec<u32>) = match dropped_bits(precision) {
-        Some(shift) => on_grid(magnitudes, shift),
-        None => {
-            let step = (max - min).div_ceil(255).max(1);
-            let last = (INFINITY - 1 - min) / step;
-            (min, step, magnitudes.iter().map(|m| ((m - min + step / 2) / step).min(last)).collect())
-        }
-    };
-    let (low_bits, _) = best_rice(&codes);
-    out.extend_from_slice(&smallest.to_le_bytes());
-    out.extend_from_slice(&step.to_le_bytes());
-    out.push(low_bits as u8);
-    let mut writer = BitWriter::new(out);
-    codes.iter().for_each(|&code| writer.push_rice(code, low_bits));
-    writer.finish();
+    dispatch(Encode { magnitudes, precision, out });
+}
+
+struct Encode<'a> {
+    magnitudes: &'a [u32],
+    precision: OutlierBits,
+    out: &'a mut Vec<u8>,
+}
+
+impl Work for Encode<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Encode { magnitudes, precision, out } = self;
+        let (Some(&min), Some(&max)) = (magnitudes.iter().min(), magnitudes.iter().max()) else { return };
+        let (smallest, step, codes): (u32, u32, Vec<u32>) = match dropped_bits(precision) {
+            Some(shift) => on_grid(magnitudes, shift),
+            None => {
+                let step = (max - min).div_ceil(255).max(1);
+                let last = (INFINITY - 1 - min) / step;
+                (min, step, magnitudes.iter().map(|m| ((m - min + step / 2) / step).min(last)).collect())
+            }
+        };
+        let (low_bits, _) = best_rice(&codes);
+        out.extend_from_slice(&smallest.to_le_bytes());
+        out.extend_from_slice(&step.to_le_bytes());
+        out.push(low_bits as u8);
+        let mut writer = BitWriter::new(out);
+        codes.iter().for_each(|&code| writer.push_rice(code, low_bits));
+        writer.finish();
+    }
 }
 
 /// Rounds to multiples of `2^shift`, and takes out the smallest and the zero bits that all share.
+#[inline(always)]
 fn on_grid(magnitudes: &[u32], shift: u32) -> (u32, u32, Vec<u32>) {
     let grid: Vec<u32> = magnitudes.iter().map(|&m| round_bits(m, shift)).collect();
     let smallest = grid.iter().copied().min().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! Finding a tile's outliers and the largest weight that is none.
 
-use crate::codec::signs::gather_bits;
+use crate::lanes::{Lanes, WORD, Work, dispatch};
 use crate::{Error, Result, to_f32_into};
 use lsb_format::DType;
 
@@ -13,10 +13,10 @@ pub(super) struct Scan {
     pub(super) largest_other: u32,
 }
 
-/// Elements looked at together.
-const LANES: usize = 32;
 /// Elements converted to f32 at a time.
 const BLOCK: usize = 4096;
+/// Words of candidates held at a time.
+const WORDS: usize = 64;
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// Selects the weights above `threshold` (a magnitude as f32 bits) and the first `ties` equal to it.
@@ -24,33 +24,30 @@ const MAGNITUDE: u32 = 0x7fff_ffff;
 /// # Errors
 /// [`Error::NonFinite`] at the first NaN or infinity.
 pub(super) fn scan(dtype: DType, bytes: &[u8], threshold: u32, ties: u32) -> Result<Scan> {
-    let mut found = Found { positions: Vec::new(), below: 0, largest: 0 };
-    if dtype == DType::BF16 {
-        scan_bf16(bytes, threshold, &mut found);
-    } else {
-        let width = (dtype.bits() / 8) as usize;
-        let mut values = [0.0f32; BLOCK];
-        for (i, block) in bytes.chunks(BLOCK * width).enumerate() {
-            let values = &mut values[..block.len() / width];
-            to_f32_into(dtype, block, values);
-            scan_f32(values, i * BLOCK, threshold, &mut found);
-        }
-    }
-    let value_at = |i: usize| {
-        let width = (dtype.bits() / 8) as usize;
-        let mut value = [0.0];
-        to_f32_into(dtype, &bytes[i * width..(i + 1) * width], &mut value);
-        value[0]
-    };
+    let mut found = dispatch(Candidates { dtype, bytes, threshold });
+    let width = (dtype.bits() / 8) as usize;
     if found.largest >= f32::INFINITY.to_bits() {
-        let n = bytes.len() as u64 * 8 / dtype.bits();
-        let first = (0..n as usize).map(|i| (i, value_at(i))).find(|(_, x)| !x.is_finite());
+        let values = bytes.chunks_exact(width).map(|element| {
+            let mut value = [0.0];
+            to_f32_into(dtype, element, &mut value);
+            value[0]
+        });
+        let first = values.enumerate().find(|(_, x)| !x.is_finite());
         let (index, value) = first.unwrap_or((0, f32::NAN));
         return Err(Error::NonFinite { index: index as u64, value });
     }
+    let magnitude_at = |p: u32| {
+        let at = p as usize * width;
+        if dtype == DType::BF16 {
+            return u32::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]) & 0x7fff) << 16;
+        }
+        let mut value = [0.0f32];
+        to_f32_into(dtype, &bytes[at..at + width], &mut value);
+        value[0].to_bits() & MAGNITUDE
+    };
     let (mut left, mut largest_other) = (ties, found.below);
     found.positions.retain(|&p| {
-        if value_at(p as usize).to_bits() & MAGNITUDE > threshold {
+        if magnitude_at(p) > threshold {
             return true;
         }
         let taken = left > 0;
@@ -63,6 +60,7 @@ pub(super) fn scan(dtype: DType, bytes: &[u8], threshold: u32, ties: u32) -> Res
     Ok(Scan { outliers: found.positions, largest_other })
 }
 
+#[derive(Debug, Default)]
 struct Found {
     /// Of all magnitudes at or above the threshold.
     positions: Vec<u32>,
@@ -73,52 +71,94 @@ struct Found {
 }
 
 impl Found {
-    fn take(&mut self, mut word: u32, first: usize) {
-        while word != 0 {
-            self.positions.push(first as u32 + word.trailing_zeros());
-            word &= word - 1;
+    #[inline(always)]
+    fn take(&mut self, words: &[u32], first: usize) {
+        let n = words.iter().map(|word| word.count_ones() as usize).sum();
+        self.positions.reserve(n);
+        for (i, &word) in words.iter().enumerate() {
+            let (mut word, first) = (word, (first + i * WORD) as u32);
+            while word != 0 {
+                self.positions.push(first + word.trailing_zeros());
+                word &= word - 1;
+            }
         }
+    }
+}
+
+/// Looks for magnitudes at or above a threshold.
+struct Candidates<'a> {
+    dtype: DType,
+    bytes: &'a [u8],
+    threshold: u32,
+}
+
+impl Work for Candidates<'_> {
+    type Output = Found;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Found {
+        let mut found = Found::default();
+        if self.dtype == DType::BF16 {
+            scan_bf16(lanes, self.bytes, self.threshold, &mut found);
+            return found;
+        }
+        let width = (self.dtype.bits() / 8) as usize;
+        let mut values = [0.0f32; BLOCK];
+        for (i, block) in self.bytes.chunks(BLOCK * width).enumerate() {
+            let values = &mut values[..block.len() / width];
+            to_f32_into(self.dtype, block, values);
+            scan_f32(lanes, values, i * BLOCK, self.threshold, &mut found);
+        }
+        found
     }
 }
 
 /// Magnitudes of bf16 are compared as they are: twice as many to a vector as converted ones.
-fn scan_bf16(bytes: &[u8], threshold: u32, found: &mut Found) {
+#[inline(always)]
+fn scan_bf16<L: Lanes>(lanes: L, bytes: &[u8], threshold: u32, found: &mut Found) {
     // Rounded up, so that "at or above" stays exact if the threshold came from elsewhere.
     let threshold = threshold.div_ceil(1 << 16) as i16;
     let key = |two: [u8; 2]| (u16::from_le_bytes(two) & 0x7fff) as i16;
-    let (mut below, mut largest) = ([0i16; LANES], [0i16; LANES]);
-    let (chunks, rest) = bytes.as_chunks::<{ 2 * LANES }>();
-    for (c, chunk) in chunks.iter().enumerate() {
-        let mut flags = [0u8; LANES];
-        for (i, &two) in chunk.as_chunks::<2>().0.iter().enumerate() {
-            let k = key(two);
-            let is_candidate = k >= threshold;
-            flags[i] = u8::from(is_candidate);
-            largest[i] = largest[i].max(k);
-            below[i] = below[i].max(if is_candidate { 0 } else { k });
+    let (mut below, mut largest) = ([0i16; WORD], [0i16; WORD]);
+    let (elements, _) = bytes.as_chunks::<2>();
+    let (chunks, rest) = elements.as_chunks::<WORD>();
+    for (b, block) in chunks.chunks(WORDS).enumerate() {
+        // Positions are taken afterwards: a vector that may grow would keep the maxima in memory.
+        let mut words = [0; WORDS];
+        for (word, chunk) in words.iter_mut().zip(block) {
+            let mut keys = [0; WORD];
+            for (i, &two) in chunk.iter().enumerate() {
+                let k = key(two);
+                keys[i] = k;
+                largest[i] = largest[i].max(k);
+                below[i] = below[i].max(if k >= threshold { 0 } else { k });
+            }
+            *word = lanes.at_least(&keys, threshold);
         }
-        found.take(gather_bits(&flags), c * LANES);
+        found.take(&words, b * WORDS * WORD);
     }
-    for (i, &two) in rest.as_chunks::<2>().0.iter().enumerate() {
+    for (i, &two) in rest.iter().enumerate() {
         let k = key(two);
         largest[i] = largest[i].max(k);
         if k >= threshold {
-            found.positions.push((chunks.len() * LANES + i) as u32);
+            found.positions.push((chunks.len() * WORD + i) as u32);
         } else {
             below[i] = below[i].max(k);
         }
     }
-    let max = |lanes: &[i16; LANES]| (lanes.iter().fold(0, |m, &k| m.max(k)) as u32) << 16;
+    let max = |lanes: &[i16; WORD]| (lanes.iter().fold(0, |m, &k| m.max(k)) as u32) << 16;
     (found.below, found.largest) = (max(&below), max(&largest));
 }
 
-fn scan_f32(values: &[f32], first: usize, threshold: u32, found: &mut Found) {
+#[inline(always)]
+fn scan_f32<L: Lanes>(lanes: L, values: &[f32], first: usize, threshold: u32, found: &mut Found) {
     let threshold = threshold as i32;
     let key = |x: f32| (x.to_bits() & MAGNITUDE) as i32;
-    let (mut below, mut largest) = ([0i32; LANES], [0i32; LANES]);
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for (c, chunk) in chunks.iter().enumerate() {
-        let mut flags = [0u8; LANES];
+    let (mut below, mut largest) = ([0i32; WORD], [0i32; WORD]);
+    let (chunks, rest) = values.as_chunks::<WORD>();
+    let mut words = [0; BLOCK / WORD];
+    for (word, chunk) in words.iter_mut().zip(chunks) {
+        let mut flags = [0u8; WORD];
         for (i, &x) in chunk.iter().enumerate() {
             let k = key(x);
             let is_candidate = k >= threshold;
@@ -127,18 +167,19 @@ fn scan_f32(values: &[f32], first: usize, threshold: u32, found: &mut Found) {
             let other = if is_candidate { 0 } else { k };
             below[i] = if other > below[i] { other } else { below[i] };
         }
-        found.take(gather_bits(&flags), first + c * LANES);
+        *word = lanes.lowest_bits(&flags);
     }
+    found.take(&words, first);
     for (i, &x) in rest.iter().enumerate() {
         let k = key(x);
         largest[i] = largest[i].max(k);
         if k >= threshold {
-            found.positions.push((first + chunks.len() * LANES + i) as u32);
+            found.positions.push((first + chunks.len() * WORD + i) as u32);
         } else {
             below[i] = below[i].max(k);
         }
     }
-    let max = |lanes: &[i32; LANES]| lanes.iter().fold(0, |m, &k| m.max(k)) as u32;
+    let max = |lanes: &[i32; WORD]| lanes.iter().fold(0, |m, &k| m.max(k)) as u32;
     found.below = found.below.max(max(&below));
     found.largest = found.largest.max(max(&largest));
 }

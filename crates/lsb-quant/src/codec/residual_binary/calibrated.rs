@@ -6,7 +6,7 @@
 
 use super::MAX_PLANES;
 use super::encode::Encoder;
-use super::fit::{falling, fit, refine_weighted, weighted_equations};
+use super::fit::{falling, fit_refined, refine_weighted, weighted_equations};
 use crate::codec::divided::divided_weights;
 use crate::codec::feedback::{KnownInputs, Levels, PerNumber, Refits, quantize};
 use crate::codec::least_squares::NormalEquations;
@@ -30,7 +30,7 @@ impl TileEncoder for CalibratedEncoder {
         let mut codes = vec![0; group];
         for row in weights.chunks(cols) {
             for (weights, importance) in row.chunks(group).zip(self.inputs.importance().chunks(group)) {
-                let scales = fit(weights, planes, true, &mut codes[..weights.len()]);
+                let scales = fit_refined(weights, planes, &mut codes[..weights.len()]);
                 groups.push(Sums::new(&refine_weighted(weights, importance, planes, scales)));
             }
         }

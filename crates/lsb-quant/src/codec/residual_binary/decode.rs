@@ -2,6 +2,7 @@
 
 use crate::codec::payload::Payload;
 use crate::codec::signs;
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves};
 use crate::{Group, Result, TensorDecoder};
 use lsb_format::{Error, Tile, bits};
@@ -41,17 +42,40 @@ impl TensorDecoder for Decoder {
             planes.push((read_halves("scale", scales, false)?, plane));
         }
 
-        out.fill(0.0);
-        for ((scales, plane), factor) in planes.iter().zip(factors) {
-            let mut scales = scales.iter();
-            for (r, row) in out.chunks_mut(cols.max(1)).enumerate() {
-                for (g, weights) in row.chunks_mut(group).enumerate() {
-                    let Some(&scale) = scales.next() else { break };
+        dispatch(Weights { exponent, cols, group, planes: &planes, factors: &factors, out });
+        Ok(())
+    }
+}
+
+/// Adds up the planes of a tile.
+struct Weights<'a> {
+    exponent: TileExponent,
+    cols: usize,
+    group: usize,
+    /// Scales of all groups, and signs, of each plane.
+    planes: &'a [(Vec<f32>, &'a [u8])],
+    /// Of each plane.
+    factors: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Work for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Weights { exponent, cols, group, planes, factors, out } = self;
+        let mut number = 0;
+        for (r, row) in out.chunks_mut(cols.max(1)).enumerate() {
+            row.fill(0.0);
+            for (g, weights) in row.chunks_mut(group).enumerate() {
+                for ((scales, plane), factor) in planes.iter().zip(factors) {
+                    let Some(&scale) = scales.get(number) else { break };
                     signs::add_signed(plane, r * cols + g * group, factor * scale, weights);
                 }
+                number += 1;
             }
+            exponent.multiply_all(row);
         }
-        exponent.multiply_all(out);
-        Ok(())
     }
 }

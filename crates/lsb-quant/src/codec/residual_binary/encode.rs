@@ -2,10 +2,10 @@
 
 use super::MAX_PLANES;
 use super::fit::{fit, normal_equations};
-use crate::codec::bitstream::BitWriter;
-use crate::codec::divided::divided_weights;
+use crate::codec::divided::{divide_into, exponent_of};
 use crate::codec::least_squares::NormalEquations;
 use crate::codec::signs;
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, to_half};
 use crate::{EncodedTile, Group, Result, TileEncoder};
 use half::f16;
@@ -21,23 +21,54 @@ pub(super) struct Encoder {
 
 impl TileEncoder for Encoder {
     fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
-        let (exponent, weights) = divided_weights(self.dtype, bytes)?;
-        let cols = tile.cols as usize;
-        let group = self.group.width(cols);
-        let mut codes = vec![0; weights.len()];
-        let mut scales: Vec<[f16; MAX_PLANES]> = Vec::with_capacity(self.group.in_tile(tile));
+        let exponent = exponent_of(self.dtype, bytes)?;
+        let Fitted { codes, scales, whole } = dispatch(Fit { coder: self, tile, bytes, exponent });
+        self.write(exponent, &scales, &whole, &codes, out);
+        Ok(())
+    }
+}
+
+/// Fits the groups of a tile.
+struct Fit<'a> {
+    coder: &'a Encoder,
+    tile: &'a Tile,
+    bytes: &'a [u8],
+    exponent: TileExponent,
+}
+
+struct Fitted {
+    /// Signs of every weight, bit `k` for plane `k`.
+    codes: Vec<u8>,
+    /// Of every group.
+    scales: Vec<[f16; MAX_PLANES]>,
+    /// The equations of factors common to all groups.
+    whole: NormalEquations,
+}
+
+impl Work for Fit<'_> {
+    type Output = Fitted;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Fitted {
+        let Fit { coder, tile, bytes, exponent } = self;
+        let (cols, width) = (tile.cols as usize, (coder.dtype.bits() / 8) as usize);
+        let group = coder.group.width(cols);
+        let mut row = vec![0.0; cols];
+        let mut codes = vec![0; tile.weights()];
+        let mut scales: Vec<[f16; MAX_PLANES]> = Vec::with_capacity(coder.group.in_tile(tile));
         let mut whole = NormalEquations::default();
-        for (row, codes) in weights.chunks(cols).zip(codes.chunks_mut(cols)) {
+        for (bytes, codes) in bytes.chunks(cols * width).zip(codes.chunks_mut(cols)) {
+            divide_into(coder.dtype, bytes, exponent, &mut row);
             for (weights, codes) in row.chunks(group).zip(codes.chunks_mut(group)) {
-                let halves = fit(weights, self.planes, self.refine, codes).map(to_half);
+                let halves = fit(lanes, weights, coder.planes, coder.refine, codes).map(to_half);
                 scales.push(halves);
-                if self.planes > 1 {
-                    self.add_scaled(&mut whole, &normal_equations(weights, codes, self.planes), &halves);
+                if coder.planes > 1 {
+                    let equations = normal_equations(weights, codes, coder.planes);
+                    coder.add_scaled(&mut whole, &equations, &halves);
                 }
             }
         }
-        self.write(exponent, &scales, &whole, &codes, out);
-        Ok(())
+        Fitted { codes, scales, whole }
     }
 }
 
@@ -63,9 +94,7 @@ impl Encoder {
             for s in scales {
                 out.buffer().extend_from_slice(&s[plane].to_le_bytes());
             }
-            let mut bits = BitWriter::new(out.buffer());
-            signs::push_bits(&mut bits, codes, plane as u32);
-            bits.finish();
+            signs::append_bits(codes, plane as u32, out.buffer());
             out.end_part();
         }
     }

@@ -3,6 +3,7 @@
 use super::MAX_PLANES;
 use crate::codec::least_squares::{NormalEquations, PerNumber};
 use crate::codec::sums::{sum_of_magnitudes, sum_of_squares};
+use crate::lanes::{LANES, Lanes, Work, dispatch};
 
 /// One value per plane; unused ones are zero.
 pub(super) type PerPlane<T> = PerNumber<T>;
@@ -15,14 +16,17 @@ const GAUSSIAN_STEP: PerPlane<f64> = [1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1
 const ROUNDS: usize = 8;
 /// Refinement ends when a round lowers the error by less than this share.
 const WORTHWHILE: f64 = 1e-4;
-/// Weights handled together.
-const LANES: usize = 16;
 
 /// Signs of every weight, bit `k` for plane `k`: each plane takes the sign of what the planes before left.
 ///
 /// With scales in falling order, none smaller than the sum of those after it, that is the nearest level.
+#[inline(always)]
 pub(super) fn assign(weights: &[f32], scales: &PerPlane<f64>, planes: usize, codes: &mut [u8]) {
-    let scales = scales.map(|s| s as f32);
+    let mut rounded = [0.0; MAX_PLANES];
+    for (rounded, &s) in rounded.iter_mut().zip(scales) {
+        *rounded = s as f32;
+    }
+    let scales = rounded;
     let (chunks, rest) = weights.as_chunks::<LANES>();
     let (code_chunks, code_rest) = codes.as_chunks_mut::<LANES>();
     for (chunk, codes) in chunks.iter().zip(code_chunks) {
@@ -33,7 +37,7 @@ pub(super) fn assign(weights: &[f32], scales: &PerPlane<f64>, planes: usize, cod
     code_rest.copy_from_slice(&assign_lanes(last, &scales, planes)[..rest.len()]);
 }
 
-#[inline]
+#[inline(always)]
 fn assign_lanes(mut left: [f32; LANES], scales: &PerPlane<f32>, planes: usize) -> [u8; LANES] {
     let mut codes = [0u32; LANES];
     for (k, &scale) in scales[..planes].iter().enumerate() {
@@ -43,13 +47,20 @@ fn assign_lanes(mut left: [f32; LANES], scales: &PerPlane<f32>, planes: usize) -
             codes[i] |= u32::from(positive) << k;
         }
     }
-    codes.map(|c| c as u8)
+    let mut out = [0; LANES];
+    for (out, code) in out.iter_mut().zip(codes) {
+        *out = code as u8;
+    }
+    out
 }
 
 /// Neighbours of one code are added up apart, so that an addition need not wait for the one before.
 const TURNS: usize = 4;
 
 /// The normal equations for these signs.
+///
+/// It stays out of the loops over lanes: compilers put its scattered additions side by side, at several times the cost.
+#[inline(never)]
 pub(super) fn normal_equations(weights: &[f32], codes: &[u8], planes: usize) -> NormalEquations {
     // Numbers and sums by code first: independent of the number of planes, and in weight order on any machine.
     let (mut counts, mut sums) = ([[0u32; TURNS]; 256], [[0.0f64; TURNS]; 256]);
@@ -104,13 +115,20 @@ fn equations_by_code(planes: usize, by_code: impl Fn(usize) -> (f64, f64)) -> No
 }
 
 /// Fits a group, by the looped passes alone where `refine` is false. Returns its scales, none negative, and leaves the signs in `codes`.
-pub(super) fn fit(weights: &[f32], planes: usize, refine: bool, codes: &mut [u8]) -> PerPlane<f64> {
+#[inline(always)]
+pub(super) fn fit<L: Lanes>(
+    lanes: L,
+    weights: &[f32],
+    planes: usize,
+    refine: bool,
+    codes: &mut [u8],
+) -> PerPlane<f64> {
     if !refine {
-        let scales = greedy(weights, planes);
+        let scales = greedy(lanes, weights, planes);
         assign(weights, &scales, planes, codes);
         return scales;
     }
-    let squares = sum_of_squares(weights);
+    let squares = sum_of_squares(lanes, weights);
     let rms = (squares / weights.len().max(1) as f64).sqrt();
     let uniform: PerPlane<f64> = std::array::from_fn(|k| {
         if k < planes {
@@ -121,7 +139,7 @@ pub(super) fn fit(weights: &[f32], planes: usize, refine: bool, codes: &mut [u8]
     });
     let mut best = (f64::INFINITY, [0.0; MAX_PLANES]);
     // Greedy scales suit weights of few distinct magnitudes, uniform ones everything else.
-    for start in [uniform, greedy(weights, planes)] {
+    for start in [uniform, greedy(lanes, weights, planes)] {
         let mut scales = start;
         let mut last = f64::INFINITY;
         for _ in 0..ROUNDS {
@@ -143,6 +161,26 @@ pub(super) fn fit(weights: &[f32], planes: usize, refine: bool, codes: &mut [u8]
     assign(weights, &scales, planes, codes);
     let refined = normal_equations(weights, codes, planes).solve(planes);
     if refined.iter().all(|&s| s >= 0.0) { refined } else { scales }
+}
+
+/// As [`fit`] with refinement, for one group by itself.
+pub(super) fn fit_refined(weights: &[f32], planes: usize, codes: &mut [u8]) -> PerPlane<f64> {
+    dispatch(FitRefined { weights, planes, codes })
+}
+
+struct FitRefined<'a> {
+    weights: &'a [f32],
+    planes: usize,
+    codes: &'a mut [u8],
+}
+
+impl Work for FitRefined<'_> {
+    type Output = PerPlane<f64>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> PerPlane<f64> {
+        fit(lanes, self.weights, self.planes, true, self.codes)
+    }
 }
 
 /// Improves `scales` for weights that count by their `importance`.
@@ -168,10 +206,11 @@ pub(super) fn refine_weighted(
 }
 
 /// Scales of looped passes, each the mean magnitude of what is left.
-fn greedy(weights: &[f32], planes: usize) -> PerPlane<f64> {
+#[inline(always)]
+fn greedy<L: Lanes>(lanes: L, weights: &[f32], planes: usize) -> PerPlane<f64> {
     let (mut left, mut out) = (weights.to_vec(), [0.0; MAX_PLANES]);
     for scale in &mut out[..planes] {
-        *scale = sum_of_magnitudes(&left) / weights.len().max(1) as f64;
+        *scale = sum_of_magnitudes(lanes, &left) / weights.len().max(1) as f64;
         let s = *scale as f32;
         for w in &mut left {
             *w -= if *w > 0.0 { s } else { -s };

@@ -1,9 +1,10 @@
 //! Encoding and decoding one tile of integers. The decoder is the specification of the format.
 
 use super::fit::Grid;
-use crate::codec::divided::divided_weights;
+use crate::codec::divided::{divide_into, exponent_of};
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves};
 use crate::{EncodedTile, Group, Result, TensorDecoder, TileEncoder};
 use half::f16;
@@ -32,7 +33,7 @@ impl Layout {
         if !self.grid.symmetric {
             out.buffer().extend(groups.iter().map(|&(_, zero)| zero));
         }
-        bits::pack(integers, self.grid.bits, out.buffer());
+        bits::pack_bytes(integers, self.grid.bits, out.buffer());
         out.end_part();
     }
 }
@@ -48,22 +49,41 @@ pub(in crate::codec) struct Encoder {
 
 impl TileEncoder for Encoder {
     fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
-        let (exponent, weights) = divided_weights(self.dtype, bytes)?;
-        let cols = tile.cols as usize;
-        let (grid, group) = (self.layout.grid, self.layout.group.width(cols));
-        let mut integers = vec![0u8; weights.len()];
-        let mut groups = Vec::with_capacity(self.layout.group.in_tile(tile));
-        let alike = vec![1.0; group];
-        for (row, integers) in weights.chunks(cols).zip(integers.chunks_mut(cols)) {
+        let exponent = exponent_of(self.dtype, bytes)?;
+        let (groups, integers) = dispatch(Integers { coder: self, tile, bytes, exponent });
+        self.layout.write(exponent, &groups, &integers, out);
+        Ok(())
+    }
+}
+
+/// Fits the groups of a tile and rounds its weights.
+struct Integers<'a> {
+    coder: &'a Encoder,
+    tile: &'a Tile,
+    bytes: &'a [u8],
+    exponent: TileExponent,
+}
+
+impl Work for Integers<'_> {
+    type Output = (Vec<(f16, u8)>, Vec<u8>);
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output {
+        let Integers { coder, tile, bytes, exponent } = self;
+        let (cols, width) = (tile.cols as usize, (coder.dtype.bits() / 8) as usize);
+        let (grid, group) = (coder.layout.grid, coder.layout.group.width(cols));
+        let mut row = vec![0.0; cols];
+        let mut integers = vec![0u8; tile.weights()];
+        let mut groups = Vec::with_capacity(coder.layout.group.in_tile(tile));
+        for (bytes, integers) in bytes.chunks(cols * width).zip(integers.chunks_mut(cols)) {
+            divide_into(coder.dtype, bytes, exponent, &mut row);
             for (weights, integers) in row.chunks(group).zip(integers.chunks_mut(group)) {
-                let fitted =
-                    if self.search { grid.fit(weights, &alike[..weights.len()]) } else { grid.span(weights) };
+                let fitted = if coder.search { grid.fit(lanes, weights, None) } else { grid.span(weights) };
                 grid.round(weights, fitted.0.to_f32(), fitted.1, integers);
                 groups.push(fitted);
             }
         }
-        self.layout.write(exponent, &groups, &integers, out);
-        Ok(())
+        (groups, integers)
     }
 }
 
@@ -84,6 +104,31 @@ impl TensorDecoder for Decoder {
         let mut integers = vec![0; out.len()];
         bits::unpack_bytes(payload.rest(), grid.bits, &mut integers)?;
         let (cols, group) = (tile.cols as usize, group.width(tile.cols as usize));
+        dispatch(Weights { grid, exponent, cols, group, scales: &scales, zeros, integers: &integers, out });
+        Ok(())
+    }
+}
+
+/// Scales the integers of a tile.
+struct Weights<'a> {
+    grid: Grid,
+    exponent: TileExponent,
+    cols: usize,
+    group: usize,
+    /// Of all groups.
+    scales: &'a [f32],
+    /// Of all groups; empty where groups are symmetric.
+    zeros: &'a [u8],
+    integers: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Work for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Weights { grid, exponent, cols, group, scales, zeros, integers, out } = self;
         let mut number = 0;
         for (row, integers) in out.chunks_mut(cols.max(1)).zip(integers.chunks(cols.max(1))) {
             for (weights, integers) in row.chunks_mut(group).zip(integers.chunks(group)) {
@@ -94,8 +139,7 @@ impl TensorDecoder for Decoder {
                 }
                 number += 1;
             }
+            exponent.multiply_all(row);
         }
-        exponent.multiply_all(out);
-        Ok(())
     }
 }

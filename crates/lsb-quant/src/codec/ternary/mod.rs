@@ -8,11 +8,12 @@
 //!
 //! The rule `absmean` is that of BitNet b1.58 (arXiv 2402.17764).
 
-use super::divided::divided_weights;
+use super::divided::{divide_into, exponent_of};
 use super::gaussian_table::GaussianTable;
 use super::payload::Payload;
 use super::raw::{no_side, only_part};
 use super::sums::{split_magnitudes_at, sum_of_magnitudes};
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves, to_half};
 use crate::{
     CodecEntry, EncodedTile, Estimate, Group, MatrixInfo, ParameterHelp, Parameters, PerTile, Quantizer,
@@ -127,18 +128,41 @@ struct Encoder {
 
 impl TileEncoder for Encoder {
     fn encode_tile(&self, tile: &Tile, bytes: &[u8], out: &mut EncodedTile) -> Result<()> {
-        let (exponent, weights) = divided_weights(self.dtype, bytes)?;
-        let cols = tile.cols as usize;
-        let group = self.codec.group.width(cols);
-        let mut digits = vec![0u8; weights.len()];
+        let exponent = exponent_of(self.dtype, bytes)?;
         out.buffer().extend_from_slice(&exponent.to_le_bytes());
-        for (row, digits) in weights.chunks(cols).zip(digits.chunks_mut(cols)) {
+        dispatch(Digits { coder: self, tile, bytes, exponent, out: out.buffer() });
+        out.end_part();
+        Ok(())
+    }
+}
+
+/// Appends scales and digits of a tile.
+struct Digits<'a> {
+    coder: &'a Encoder,
+    tile: &'a Tile,
+    bytes: &'a [u8],
+    exponent: TileExponent,
+    out: &'a mut Vec<u8>,
+}
+
+impl Work for Digits<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Digits { coder, tile, bytes, exponent, out } = self;
+        let (cols, width) = (tile.cols as usize, (coder.dtype.bits() / 8) as usize);
+        let group = coder.codec.group.width(cols);
+        let mut row = vec![0.0; cols];
+        let mut digits = vec![0u8; tile.weights()];
+        for (bytes, digits) in bytes.chunks(cols * width).zip(digits.chunks_mut(cols)) {
+            divide_into(coder.dtype, bytes, exponent, &mut row);
             for (weights, digits) in row.chunks(group).zip(digits.chunks_mut(group)) {
-                let scale = to_half(match self.codec.scale {
-                    TernaryRule::LeastSquares => least_squares(weights),
-                    TernaryRule::AbsMean => mean_magnitude(weights),
+                let scale = to_half(match coder.codec.scale {
+                    TernaryRule::LeastSquares => least_squares(lanes, weights),
+                    TernaryRule::AbsMean => mean_magnitude(lanes, weights),
                 });
-                out.buffer().extend_from_slice(&scale.to_le_bytes());
+                out.extend_from_slice(&scale.to_le_bytes());
                 // Halfway between zero and the scale: the nearest level.
                 let edge = 0.5 * scale.to_f32();
                 for (d, &w) in digits.iter_mut().zip(weights) {
@@ -146,14 +170,13 @@ impl TileEncoder for Encoder {
                 }
             }
         }
-        bits::pack_trits(&digits, out.buffer());
-        out.end_part();
-        Ok(())
+        bits::pack_trits(&digits, out);
     }
 }
 
-fn mean_magnitude(weights: &[f32]) -> f64 {
-    sum_of_magnitudes(weights) / weights.len().max(1) as f64
+#[inline(always)]
+fn mean_magnitude<L: Lanes>(lanes: L, weights: &[f32]) -> f64 {
+    sum_of_magnitudes(lanes, weights) / weights.len().max(1) as f64
 }
 
 /// Zero zones to start from, in mean magnitudes: 0.77 is best for Gaussian weights, the others for lighter and
@@ -162,26 +185,32 @@ const STARTS: [f64; 3] = [0.77, 0.4, 1.5];
 const ROUNDS: usize = 5;
 
 /// The scale of least squared error. Given the zone, it is the mean magnitude beyond it; given the scale, the
-/// zone ends at half of it. The two are alternated.
-fn least_squares(weights: &[f32]) -> f64 {
-    let mean = mean_magnitude(weights);
-    let (mut best, mut best_explained) = (0.0, 0.0);
-    for start in STARTS {
-        let mut edge = start * mean;
-        for _ in 0..ROUNDS {
-            let (count, sum) = split_magnitudes_at(weights, edge as f32);
+/// zone ends at half of it. The two are alternated, from all starts side by side.
+#[inline(always)]
+fn least_squares<L: Lanes>(lanes: L, weights: &[f32]) -> f64 {
+    let mean = mean_magnitude(lanes, weights);
+    let mut edges = STARTS;
+    for edge in &mut edges {
+        *edge *= mean;
+    }
+    // Of each start the best scale, and the squares explained by it.
+    let mut best = [(0.0, 0.0); STARTS.len()];
+    for _ in 0..ROUNDS {
+        let split = split_magnitudes_at(lanes, weights, edges);
+        for ((edge, best), (count, sum)) in edges.iter_mut().zip(&mut best).zip(split) {
+            // Nothing is beyond the zone, nor will be.
             if count == 0 {
-                break;
+                continue;
             }
             let scale = sum / f64::from(count);
             // Squares explained by a scale that is the mean of its weights.
-            if scale * sum > best_explained {
-                (best, best_explained) = (scale, scale * sum);
+            if scale * sum > best.1 {
+                *best = (scale, scale * sum);
             }
-            edge = 0.5 * scale;
+            *edge = 0.5 * scale;
         }
     }
-    best
+    best.iter().fold((0.0, 0.0), |best, &of_start| if of_start.1 > best.1 { of_start } else { best }).0
 }
 
 /// The specification of the format.
@@ -198,6 +227,28 @@ impl TensorDecoder for Decoder {
         let mut digits = vec![0; out.len()];
         bits::unpack_trits(payload.rest(), &mut digits)?;
         let (cols, group) = (tile.cols as usize, self.group.width(tile.cols as usize));
+        dispatch(Weights { exponent, cols, group, scales: &scales, digits: &digits, out });
+        Ok(())
+    }
+}
+
+/// Scales the digits of a tile.
+struct Weights<'a> {
+    exponent: TileExponent,
+    cols: usize,
+    group: usize,
+    /// Of all groups.
+    scales: &'a [f32],
+    digits: &'a [u8],
+    out: &'a mut [f32],
+}
+
+impl Work for Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Weights { exponent, cols, group, scales, digits, out } = self;
         let mut scales = scales.iter();
         for (row, digits) in out.chunks_mut(cols.max(1)).zip(digits.chunks(cols.max(1))) {
             for (weights, digits) in row.chunks_mut(group).zip(digits.chunks(group)) {
@@ -206,8 +257,7 @@ impl TensorDecoder for Decoder {
                     *w = (f32::from(d) - 1.0) * scale;
                 }
             }
+            exponent.multiply_all(row);
         }
-        exponent.multiply_all(out);
-        Ok(())
     }
 }
