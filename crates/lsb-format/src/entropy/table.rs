@@ -1,8 +1,6 @@
 //! Frequency tables: from counts, to bytes, and into the form decoders look symbols up in.
 
 use crate::{Error, Result};
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 /// Frequencies sum to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
@@ -23,11 +21,10 @@ impl Table {
     /// 1; then what is left over goes, one by one, where it saves the most bits, or is taken where it costs
     /// the fewest; of equals, the smaller symbol first.
     pub fn from_counts(counts: &[u64; 256]) -> Option<Table> {
-        // Counts are scaled below 2^32, so that the products below fit 64 bits.
+        // Counts are scaled below 2^32, so that products fit 64 bits and quotients keep their order.
         let largest = counts.iter().copied().max().unwrap_or(0);
         let shift = (64 - largest.leading_zeros()).saturating_sub(32);
-        let scale = |c: u64| if c == 0 { 0 } else { (c >> shift).max(1) };
-        let counts: Vec<u64> = counts.iter().map(|&c| scale(c)).collect();
+        let counts = counts.map(|c| if c == 0 { 0 } else { (c >> shift).max(1) });
         let sum: u64 = counts.iter().sum();
         if sum == 0 {
             return None;
@@ -41,10 +38,10 @@ impl Table {
         let assigned: u32 = freq.iter().sum();
         if assigned < TOTAL {
             // The gain of f -> f + 1 is about c / (f + 1/2).
-            settle(&mut freq, TOTAL - assigned, |s, f| Some((2 * counts[s], 2 * f + 1)), |f| f + 1);
+            settle(&mut freq, TOTAL - assigned, |s, f| counts[s] as f64 / (2 * f + 1) as f64, |f| f + 1);
         } else {
             // The loss of f -> f - 1 is about c / (f - 1/2); the smallest loss has the largest inverse.
-            let inverse = |s: usize, f| (f > 1).then_some((2 * f - 1, 2 * counts[s]));
+            let inverse = |s: usize, f| if f > 1 { (2 * f - 1) as f64 / counts[s] as f64 } else { NEVER };
             settle(&mut freq, assigned - TOTAL, inverse, |f| f - 1);
         }
         Some(Self::from_frequencies(&freq))
@@ -157,56 +154,61 @@ impl Table {
 
     /// As [`Table::decoder`], in the place of a table that is no longer needed.
     pub fn decoder_into(&self, out: &mut DecodeTable) {
-        let mut left = out.slots.as_mut_slice();
+        let mut start = 0;
         for (symbol, &f) in self.freq.iter().enumerate().filter(|&(_, &f)| f > 0) {
-            let slots = left.split_off_mut(..usize::from(f)).unwrap_or_default();
-            let first = (u32::from(f) - 1) | (symbol as u32) << 24;
-            for (bias, slot) in (0..).zip(slots) {
-                *slot = first | bias << 12;
+            let (first, end) = ((u32::from(f) - 1) | (symbol as u32) << 24, start + usize::from(f));
+            let mut bias = 0;
+            while start < end {
+                // A whole chunk at a time: what lies beyond the end belongs to symbols that come next.
+                match out.slots[start..].first_chunk_mut::<CHUNK>() {
+                    Some(chunk) => {
+                        for (slot, i) in chunk.iter_mut().zip(0..) {
+                            *slot = first | (bias + i) << 12;
+                        }
+                    }
+                    None => {
+                        for (slot, i) in out.slots[start..].iter_mut().zip(0..) {
+                            *slot = first | (bias + i) << 12;
+                        }
+                    }
+                }
+                start += CHUNK;
+                bias += CHUNK as u32;
             }
+            start = end;
         }
     }
 }
 
-/// Takes `steps` times the used symbol whose `ratio` of its frequency is largest, the first of equals, and
-/// steps its frequency.
-fn settle(
-    freq: &mut [u32; 256],
-    steps: u32,
-    ratio: impl Fn(usize, u64) -> Option<(u64, u64)>,
-    step: impl Fn(u32) -> u32,
-) {
-    let entry = |symbol: usize, f: u32| {
-        let (numerator, denominator) = ratio(symbol, u64::from(f))?;
-        Some(Ratio { numerator, denominator, symbol })
-    };
-    let used = freq.iter().enumerate().filter(|&(_, &f)| f > 0);
-    let mut heap: BinaryHeap<Ratio> = used.filter_map(|(s, &f)| entry(s, f)).collect();
+/// Slots written together.
+const CHUNK: usize = 16;
+
+/// The priority of a symbol whose frequency cannot be stepped.
+const NEVER: f64 = -1.0;
+
+/// Takes `steps` times the used symbol of the largest priority at its frequency, the first of equals, and steps its
+/// frequency.
+///
+/// Priorities are quotients of a number below `2^32` and one below `2^14`. Two that differ do so by a share of more than
+/// `2^-47`, and rounding to 53 bits neither swaps nor joins them.
+fn settle(freq: &mut [u32; 256], steps: u32, priority: impl Fn(usize, u32) -> f64, step: impl Fn(u32) -> u32) {
+    let (mut symbols, mut priorities, mut used) = ([0u8; 256], [NEVER; 256], 0);
+    for (symbol, &f) in freq.iter().enumerate().filter(|&(_, &f)| f > 0) {
+        symbols[used] = symbol as u8;
+        priorities[used] = priority(symbol, f);
+        used += 1;
+    }
+    let priorities = &mut priorities[..used];
     for _ in 0..steps {
-        let Some(Ratio { symbol, .. }) = heap.pop() else { return };
+        let mut first = 0;
+        for (i, &p) in priorities.iter().enumerate() {
+            if p > priorities[first] {
+                first = i;
+            }
+        }
+        let symbol = usize::from(symbols[first]);
         freq[symbol] = step(freq[symbol]);
-        heap.extend(entry(symbol, freq[symbol]));
-    }
-}
-
-/// Numerator or denominator is below 2^33 and the other below 2^14, so that products fit 64 bits.
-#[derive(PartialEq, Eq)]
-struct Ratio {
-    numerator: u64,
-    denominator: u64,
-    symbol: usize,
-}
-
-impl Ord for Ratio {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (self.numerator * other.denominator, other.numerator * self.denominator);
-        a.cmp(&b).then(other.symbol.cmp(&self.symbol))
-    }
-}
-
-impl PartialOrd for Ratio {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+        priorities[first] = priority(symbol, freq[symbol]);
     }
 }
 

@@ -170,6 +170,62 @@ fn words_come_in_the_order_of_a_vector_decoder() {
     }
 }
 
+/// The frequencies that [`Table::from_counts`] promises, by whole numbers only.
+fn frequencies(counts: &[u64]) -> Vec<u32> {
+    let sum: u64 = counts.iter().sum();
+    let floor = |&c: &u64| if c == 0 { 0 } else { ((c << PRECISION) / sum).max(1) as u32 };
+    let mut freq: Vec<u32> = counts.iter().map(floor).collect();
+    let total = |freq: &[u32]| freq.iter().sum::<u32>();
+    let used = |s: &usize| counts[*s] > 0;
+    let product = |a: u64, b: u32| u128::from(a) * u128::from(b);
+    while total(&freq) < 1 << PRECISION {
+        let gains_more = |&a: &usize, &b: &usize| {
+            product(counts[a], 2 * freq[b] + 1).cmp(&product(counts[b], 2 * freq[a] + 1)).then(b.cmp(&a))
+        };
+        let best = (0..counts.len()).filter(used).max_by(gains_more).unwrap();
+        freq[best] += 1;
+    }
+    while total(&freq) > 1 << PRECISION {
+        let loses_more = |&a: &usize, &b: &usize| {
+            product(counts[a], 2 * freq[b] - 1).cmp(&product(counts[b], 2 * freq[a] - 1)).then(a.cmp(&b))
+        };
+        let best = (0..counts.len()).filter(|&s| freq[s] > 1).min_by(loses_more).unwrap();
+        freq[best] -= 1;
+    }
+    freq
+}
+
+proptest! {
+    #[test]
+    fn prop_frequencies_are_those_of_whole_numbers(
+        counts in prop::collection::vec(
+            prop_oneof![Just(0u64), 1u64..3, 1u64..2000, (0u32..32).prop_map(|b| 1u64 << b), 1u64..1 << 32],
+            1..=256,
+        ),
+        same in any::<bool>(),
+    ) {
+        let counts: Vec<u64> = counts.iter().map(|&c| if same { c.min(1) * 77 } else { c }).collect();
+        let mut all = [0; 256];
+        all[..counts.len()].copy_from_slice(&counts);
+        match Table::from_counts(&all) {
+            None => prop_assert!(counts.iter().all(|&c| c == 0)),
+            Some(table) => {
+                for (s, f) in frequencies(&counts).into_iter().enumerate() {
+                    prop_assert_eq!(table.frequency(s as u8), f, "symbol {}", s);
+                }
+                let mut dirty = DecodeTable::default();
+                Table::from_counts(&[1; 256]).unwrap().decoder_into(&mut dirty);
+                table.decoder_into(&mut dirty);
+                for (at, &slot) in dirty.slots().iter().enumerate() {
+                    let symbol = (slot >> 24) as u8;
+                    prop_assert_eq!((slot & 0xfff) + 1, table.frequency(symbol));
+                    prop_assert_eq!(table.start(symbol) + (slot >> 12 & 0xfff), at as u32);
+                }
+            }
+        }
+    }
+}
+
 /// The bytes of version 1. A change here is a change of the format.
 #[test]
 fn v1_run() {
