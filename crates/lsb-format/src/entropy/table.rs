@@ -30,19 +30,23 @@ impl Table {
             return None;
         }
         let mut freq = [0u32; 256];
-        for (f, &c) in freq.iter_mut().zip(&counts) {
-            if c > 0 {
-                *f = ((c * u64::from(TOTAL) / sum) as u32).max(1);
+        // Of the symbols that have more than their share, or all there are.
+        let (mut raised, mut others) = (0, 0);
+        for (f, &c) in freq.iter_mut().zip(&counts).filter(|&(_, &c)| c > 0) {
+            *f = floor_share(c, sum);
+            if *f == 0 {
+                *f = 1;
+                raised += 1;
+            } else {
+                others += c;
             }
         }
+        let share = f64::from(TOTAL - raised) / others as f64;
         let assigned: u32 = freq.iter().sum();
         if assigned < TOTAL {
-            // The gain of f -> f + 1 is about c / (f + 1/2).
-            settle(&mut freq, TOTAL - assigned, |s, f| counts[s] as f64 / (2 * f + 1) as f64, |f| f + 1);
+            settle(&mut freq, &counts, share, Gains);
         } else {
-            // The loss of f -> f - 1 is about c / (f - 1/2); the smallest loss has the largest inverse.
-            let inverse = |s: usize, f| if f > 1 { (2 * f - 1) as f64 / counts[s] as f64 } else { NEVER };
-            settle(&mut freq, assigned - TOTAL, inverse, |f| f - 1);
+            settle(&mut freq, &counts, share, Losses);
         }
         Some(Self::from_frequencies(&freq))
     }
@@ -183,33 +187,145 @@ impl Table {
 /// Slots written together.
 const CHUNK: usize = 16;
 
-/// The priority of a symbol whose frequency cannot be stepped.
-const NEVER: f64 = -1.0;
+/// `2^12 c / sum`, rounded down, for `c` and `sum / 256` below `2^32`.
+#[inline]
+fn floor_share(c: u64, sum: u64) -> u32 {
+    // The quotient in f64 is off by less than one.
+    let product = c << PRECISION;
+    let near = (product as f64 / sum as f64) as u64;
+    if near * sum > product { near as u32 - 1 } else { near as u32 }
+}
 
-/// Takes `steps` times the used symbol of the largest priority at its frequency, the first of equals, and steps its
-/// frequency.
+/// Steps by which frequencies come to sum to `2^12`: always the one of the largest priority.
 ///
-/// Priorities are quotients of a number below `2^32` and one below `2^14`. Two that differ do so by a share of more than
-/// `2^-47`, and rounding to 53 bits neither swaps nor joins them.
-fn settle(freq: &mut [u32; 256], steps: u32, priority: impl Fn(usize, u32) -> f64, step: impl Fn(u32) -> u32) {
-    let (mut symbols, mut priorities, mut used) = ([0u8; 256], [NEVER; 256], 0);
-    for (symbol, &f) in freq.iter().enumerate().filter(|&(_, &f)| f > 0) {
-        symbols[used] = symbol as u8;
-        priorities[used] = priority(symbol, f);
+/// Priorities are quotients of a number below `2^32` and one below `2^14`, or the other way round. Two that differ do so by a
+/// share of more than `2^-47`, and rounding to 53 bits neither swaps nor joins them.
+trait Steps: Copy {
+    /// The frequency after a step from `f`.
+    fn next(self, f: u32) -> u32;
+
+    /// The priority of that step, for a symbol that occurs `c` times; at most 0 where there is none. The further the steps of a
+    /// symbol went, the lower.
+    fn priority(self, c: f64, f: u32) -> f64;
+
+    /// About the priority of steps between the frequencies that are nearest to `share` times `c`.
+    fn level(self, share: f64) -> f64;
+
+    /// How many steps lie between two frequencies; less than 0 where they lead from `b` to `a`.
+    fn between(self, a: u32, b: u32) -> i64;
+}
+
+/// The gain of `f -> f + 1` is about `c / (f + 1/2)`.
+#[derive(Clone, Copy)]
+struct Gains;
+
+impl Steps for Gains {
+    #[inline]
+    fn next(self, f: u32) -> u32 {
+        f + 1
+    }
+
+    #[inline]
+    fn priority(self, c: f64, f: u32) -> f64 {
+        c / f64::from(2 * f + 1)
+    }
+
+    fn level(self, share: f64) -> f64 {
+        0.5 / share
+    }
+
+    fn between(self, a: u32, b: u32) -> i64 {
+        i64::from(b) - i64::from(a)
+    }
+}
+
+/// The loss of `f -> f - 1` is about `c / (f - 1/2)`; the smallest loss has the largest inverse.
+#[derive(Clone, Copy)]
+struct Losses;
+
+impl Steps for Losses {
+    #[inline]
+    fn next(self, f: u32) -> u32 {
+        f - 1
+    }
+
+    #[inline]
+    fn priority(self, c: f64, f: u32) -> f64 {
+        if f > 1 { f64::from(2 * f - 1) / c } else { 0.0 }
+    }
+
+    fn level(self, share: f64) -> f64 {
+        2.0 * share
+    }
+
+    fn between(self, a: u32, b: u32) -> i64 {
+        i64::from(a) - i64::from(b)
+    }
+}
+
+/// Tries for a level below which few steps are left.
+const TRIES: usize = 4;
+
+/// Takes steps until the frequencies of the used symbols sum to `2^12`; of equal priorities, the smaller symbol first.
+fn settle(freq: &mut [u32; 256], counts: &[u64; 256], mut share: f64, steps: impl Steps) {
+    let (mut symbols, mut used) = ([(0u8, 0.0, 0u32); 256], 0);
+    for (symbol, (&f, &c)) in freq.iter().zip(counts).enumerate().filter(|&(_, (&f, _))| f > 0) {
+        symbols[used] = (symbol as u8, c as f64, f);
         used += 1;
     }
-    let priorities = &mut priorities[..used];
-    for _ in 0..steps {
-        let mut first = 0;
-        for (i, &p) in priorities.iter().enumerate() {
-            if p > priorities[first] {
-                first = i;
+    let symbols = &mut symbols[..used];
+    let mut left = steps.between(symbols.iter().map(|s| s.2).sum(), TOTAL);
+    // All steps above some level, as long as there are not too many, are among those to take.
+    let mut goals = [0u32; 256];
+    for _ in 0..TRIES {
+        let level = steps.level(share);
+        let mut taken = 0;
+        for (goal, &(_, c, f)) in goals.iter_mut().zip(&*symbols) {
+            *goal = above(steps, level, share, c, f);
+            taken += steps.between(f, *goal);
+        }
+        if taken <= left {
+            symbols.iter_mut().zip(&goals).for_each(|(symbol, &goal)| symbol.2 = goal);
+            left -= taken;
+            break;
+        }
+        share *= 1.0 - steps.between(0, 1) as f64 * (taken - left + 1) as f64 / f64::from(TOTAL);
+    }
+    let mut priorities = [0.0; 256];
+    for (priority, &(_, c, f)) in priorities.iter_mut().zip(&*symbols) {
+        *priority = steps.priority(c, f);
+    }
+    for _ in 0..left {
+        let (mut first, mut largest) = (0, f64::NEG_INFINITY);
+        for (i, &p) in priorities[..used].iter().enumerate() {
+            if p > largest {
+                (first, largest) = (i, p);
             }
         }
-        let symbol = usize::from(symbols[first]);
-        freq[symbol] = step(freq[symbol]);
-        priorities[first] = priority(symbol, freq[symbol]);
+        let (_, c, f) = &mut symbols[first];
+        *f = steps.next(*f);
+        priorities[first] = steps.priority(*c, *f);
     }
+    for &(symbol, _, f) in &*symbols {
+        freq[usize::from(symbol)] = f;
+    }
+}
+
+/// Where the steps from `f` end of which the priority is above `level`, which is about [`Steps::level`] of `share`.
+#[inline]
+fn above(steps: impl Steps, level: f64, share: f64, c: f64, f: u32) -> u32 {
+    // Within one of where they end.
+    let near = (share * c + 0.5) as u32;
+    let mut end = if steps.between(f, near) > 0 { near.max(1) } else { f };
+    // A step back is the next one of the other kind.
+    let back = if steps.next(2) > 2 { end.wrapping_sub(1) } else { end + 1 };
+    if end != f && steps.priority(c, back) <= level {
+        end = back;
+    }
+    while steps.priority(c, end) > level {
+        end = steps.next(end);
+    }
+    end
 }
 
 /// `LOG[f]`: base-two logarithm of `f` in units of 1/256, rounded down; 0 for 0.
