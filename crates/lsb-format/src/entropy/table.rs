@@ -7,6 +7,14 @@ pub const PRECISION: u32 = 12;
 
 const TOTAL: u32 = 1 << PRECISION;
 
+/// A symbol that occurs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    symbol: u8,
+    count: u64,
+    frequency: u32,
+}
+
 /// Integer frequencies of up to 256 symbols, summing to `2^12`. A symbol of frequency 0 cannot be coded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -21,33 +29,37 @@ impl Table {
     /// 1; then what is left over goes, one by one, where it saves the most bits, or is taken where it costs
     /// the fewest; of equals, the smaller symbol first.
     pub fn from_counts(counts: &[u64; 256]) -> Option<Table> {
-        // Counts are scaled below 2^32, so that products fit 64 bits and quotients keep their order.
-        let largest = counts.iter().copied().max().unwrap_or(0);
-        let shift = (64 - largest.leading_zeros()).saturating_sub(32);
-        let counts = counts.map(|c| if c == 0 { 0 } else { (c >> shift).max(1) });
-        let sum: u64 = counts.iter().sum();
-        if sum == 0 {
-            return None;
+        let (mut symbols, mut used) = ([Used::default(); 256], 0);
+        for (symbol, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+            symbols[used] = Used { symbol: symbol as u8, count, frequency: 0 };
+            used += 1;
         }
-        let mut freq = [0u32; 256];
+        let symbols = &mut symbols[..used];
+        // Counts are scaled below 2^32, so that products fit 64 bits and quotients keep their order.
+        let largest = symbols.iter().map(|s| s.count).max()?;
+        let shift = (64 - largest.leading_zeros()).saturating_sub(32);
+        symbols.iter_mut().for_each(|s| s.count = (s.count >> shift).max(1));
+        let sum: u64 = symbols.iter().map(|s| s.count).sum();
         // Of the symbols that have more than their share, or all there are.
-        let (mut raised, mut others) = (0, 0);
-        for (f, &c) in freq.iter_mut().zip(&counts).filter(|&(_, &c)| c > 0) {
-            *f = floor_share(c, sum);
-            if *f == 0 {
-                *f = 1;
+        let (mut raised, mut others, mut assigned) = (0, 0, 0);
+        for s in symbols.iter_mut() {
+            s.frequency = floor_share(s.count, sum);
+            if s.frequency == 0 {
+                s.frequency = 1;
                 raised += 1;
             } else {
-                others += c;
+                others += s.count;
             }
+            assigned += s.frequency;
         }
         let share = f64::from(TOTAL - raised) / others as f64;
-        let assigned: u32 = freq.iter().sum();
         if assigned < TOTAL {
-            settle(&mut freq, &counts, share, Gains);
+            settle(symbols, share, Gains);
         } else {
-            settle(&mut freq, &counts, share, Losses);
+            settle(symbols, share, Losses);
         }
+        let mut freq = [0; 256];
+        symbols.iter().for_each(|s| freq[usize::from(s.symbol)] = s.frequency);
         Some(Self::from_frequencies(&freq))
     }
 
@@ -266,57 +278,51 @@ impl Steps for Losses {
 /// Tries for a level below which few steps are left.
 const TRIES: usize = 4;
 
-/// Takes steps until the frequencies of the used symbols sum to `2^12`; of equal priorities, the smaller symbol first.
-fn settle(freq: &mut [u32; 256], counts: &[u64; 256], mut share: f64, steps: impl Steps) {
-    let (mut symbols, mut used) = ([(0u8, 0.0, 0u32); 256], 0);
-    for (symbol, (&f, &c)) in freq.iter().zip(counts).enumerate().filter(|&(_, (&f, _))| f > 0) {
-        symbols[used] = (symbol as u8, c as f64, f);
-        used += 1;
-    }
-    let symbols = &mut symbols[..used];
-    let mut left = steps.between(symbols.iter().map(|s| s.2).sum(), TOTAL);
+/// Takes steps until frequencies sum to `2^12`; of equal priorities, the smaller symbol first.
+fn settle(symbols: &mut [Used], mut share: f64, steps: impl Steps) {
+    let mut left = steps.between(symbols.iter().map(|s| s.frequency).sum(), TOTAL);
     // All steps above some level, as long as there are not too many, are among those to take.
     let mut goals = [0u32; 256];
     for _ in 0..TRIES {
         let level = steps.level(share);
         let mut taken = 0;
-        for (goal, &(_, c, f)) in goals.iter_mut().zip(&*symbols) {
-            *goal = above(steps, level, share, c, f);
-            taken += steps.between(f, *goal);
+        for (goal, s) in goals.iter_mut().zip(&*symbols) {
+            *goal = above(steps, level, share, s);
+            taken += steps.between(s.frequency, *goal);
         }
         if taken <= left {
-            symbols.iter_mut().zip(&goals).for_each(|(symbol, &goal)| symbol.2 = goal);
+            symbols.iter_mut().zip(&goals).for_each(|(s, &goal)| s.frequency = goal);
             left -= taken;
             break;
         }
         share *= 1.0 - steps.between(0, 1) as f64 * (taken - left + 1) as f64 / f64::from(TOTAL);
     }
-    let mut priorities = [0.0; 256];
-    for (priority, &(_, c, f)) in priorities.iter_mut().zip(&*symbols) {
-        *priority = steps.priority(c, f);
+    if left == 0 {
+        return;
     }
+    let priority = |s: &Used| steps.priority(s.count as f64, s.frequency);
+    let mut priorities = [0.0; 256];
+    priorities.iter_mut().zip(&*symbols).for_each(|(p, s)| *p = priority(s));
     for _ in 0..left {
         let (mut first, mut largest) = (0, f64::NEG_INFINITY);
-        for (i, &p) in priorities[..used].iter().enumerate() {
+        for (i, &p) in priorities[..symbols.len()].iter().enumerate() {
             if p > largest {
                 (first, largest) = (i, p);
             }
         }
-        let (_, c, f) = &mut symbols[first];
-        *f = steps.next(*f);
-        priorities[first] = steps.priority(*c, *f);
-    }
-    for &(symbol, _, f) in &*symbols {
-        freq[usize::from(symbol)] = f;
+        let s = &mut symbols[first];
+        s.frequency = steps.next(s.frequency);
+        priorities[first] = priority(s);
     }
 }
 
-/// Where the steps from `f` end of which the priority is above `level`, which is about [`Steps::level`] of `share`.
+/// Where those steps of a symbol end of which the priority is above `level`, which is that of `share`.
 #[inline]
-fn above(steps: impl Steps, level: f64, share: f64, c: f64, f: u32) -> u32 {
+fn above(steps: impl Steps, level: f64, share: f64, s: &Used) -> u32 {
+    let (c, f) = (s.count as f64, s.frequency);
     // Within one of where they end.
-    let near = (share * c + 0.5) as u32;
-    let mut end = if steps.between(f, near) > 0 { near.max(1) } else { f };
+    let near = ((share * c + 0.5) as u32).max(1);
+    let mut end = if steps.between(f, near) > 0 { near } else { f };
     // A step back is the next one of the other kind.
     let back = if steps.next(2) > 2 { end.wrapping_sub(1) } else { end + 1 };
     if end != f && steps.priority(c, back) <= level {

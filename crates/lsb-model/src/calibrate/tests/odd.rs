@@ -158,7 +158,8 @@ fn an_encoder_sees_sequences_that_its_tokenizer_lets_through() {
         std::fs::create_dir(&dir).unwrap();
         let model = golden(name, &dir);
         let file = model.join("tokenizer.json");
-        let limit = r#""truncation":{"max_length":48,"strategy":"LongestFirst","stride":0,"direction":"Right"}"#;
+        let limit =
+            r#""truncation":{"max_length":48,"strategy":"LongestFirst","stride":0,"direction":"Right"}"#;
         let text = std::fs::read_to_string(&file).unwrap().replace(r#""truncation":null"#, limit);
         std::fs::write(&file, text).unwrap();
         let mut config = tiny(&dir.join("p"), CODEC);
