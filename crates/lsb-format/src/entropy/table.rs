@@ -7,12 +7,38 @@ pub const PRECISION: u32 = 12;
 
 const TOTAL: u32 = 1 << PRECISION;
 
-/// A symbol that occurs.
-#[derive(Clone, Copy, Debug, Default)]
+/// The symbols that occur. Numbers are whole, and kept in f64 because compilers handle several of those at once: all of them,
+/// and all products below, are under `2^53`.
 struct Used {
-    symbol: u8,
-    count: u64,
-    frequency: u32,
+    n: usize,
+    symbols: [u8; 256],
+    counts: [f64; 256],
+    frequencies: [f64; 256],
+}
+
+impl Used {
+    /// `None` if all counts are zero.
+    fn new(counts: &[u64; 256]) -> Option<Used> {
+        let mut out = Used { n: 0, symbols: [0; 256], counts: [0.0; 256], frequencies: [0.0; 256] };
+        // Counts are scaled below 2^32.
+        let largest = counts.iter().fold(0, |all, c| all | c);
+        let shift = (64 - largest.leading_zeros()).saturating_sub(32);
+        for (symbol, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
+            out.symbols[out.n] = symbol as u8;
+            out.counts[out.n] = f64::from(((count >> shift) as u32).max(1));
+            out.n += 1;
+        }
+        (out.n > 0).then_some(out)
+    }
+
+    fn counts(&self) -> &[f64] {
+        &self.counts[..self.n]
+    }
+
+    /// Counts and frequencies.
+    fn split(&mut self) -> (&[f64], &mut [f64]) {
+        (&self.counts[..self.n], &mut self.frequencies[..self.n])
+    }
 }
 
 /// Integer frequencies of up to 256 symbols, summing to `2^12`. A symbol of frequency 0 cannot be coded.
@@ -25,41 +51,32 @@ pub struct Table {
 impl Table {
     /// The table for symbols that occur `counts[s]` times each, or `None` if all counts are zero.
     ///
-    /// Integers only, so that every machine makes the same table: floors first, every used symbol at least
-    /// 1; then what is left over goes, one by one, where it saves the most bits, or is taken where it costs
-    /// the fewest; of equals, the smaller symbol first.
+    /// The same table on every machine: floors first, every used symbol at least 1; then what is left over goes, one by one,
+    /// where it saves the most bits, or is taken where it costs the fewest; of equals, the smaller symbol first.
     pub fn from_counts(counts: &[u64; 256]) -> Option<Table> {
-        let (mut symbols, mut used) = ([Used::default(); 256], 0);
-        for (symbol, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
-            symbols[used] = Used { symbol: symbol as u8, count, frequency: 0 };
-            used += 1;
-        }
-        let symbols = &mut symbols[..used];
-        // Counts are scaled below 2^32, so that products fit 64 bits and quotients keep their order.
-        let largest = symbols.iter().map(|s| s.count).max()?;
-        let shift = (64 - largest.leading_zeros()).saturating_sub(32);
-        symbols.iter_mut().for_each(|s| s.count = (s.count >> shift).max(1));
-        let sum: u64 = symbols.iter().map(|s| s.count).sum();
+        let mut used = Used::new(counts)?;
+        let sum: f64 = used.counts().iter().sum();
         // Of the symbols that have more than their share, or all there are.
-        let (mut raised, mut others, mut assigned) = (0, 0, 0);
-        for s in symbols.iter_mut() {
-            s.frequency = floor_share(s.count, sum);
-            if s.frequency == 0 {
-                s.frequency = 1;
-                raised += 1;
-            } else {
-                others += s.count;
-            }
-            assigned += s.frequency;
+        let (mut raised, mut others, mut assigned) = (0.0, 0.0, 0.0);
+        let (counts, frequencies) = used.split();
+        for (f, &c) in frequencies.iter_mut().zip(counts) {
+            let floor = floor_share(c, sum);
+            let is_raised = floor < 1.0;
+            *f = if is_raised { 1.0 } else { floor };
+            raised += if is_raised { 1.0 } else { 0.0 };
+            others += if is_raised { 0.0 } else { c };
+            assigned += *f;
         }
-        let share = f64::from(TOTAL - raised) / others as f64;
-        if assigned < TOTAL {
-            settle(symbols, share, Gains);
+        let share = (f64::from(TOTAL) - raised) / others;
+        if assigned < f64::from(TOTAL) {
+            settle(&mut used, share, Gains);
         } else {
-            settle(symbols, share, Losses);
+            settle(&mut used, share, Losses);
         }
         let mut freq = [0; 256];
-        symbols.iter().for_each(|s| freq[usize::from(s.symbol)] = s.frequency);
+        for (&symbol, &f) in used.symbols[..used.n].iter().zip(&used.frequencies) {
+            freq[usize::from(symbol)] = f as u32;
+        }
         Some(Self::from_frequencies(&freq))
     }
 
@@ -199,13 +216,19 @@ impl Table {
 /// Slots written together.
 const CHUNK: usize = 16;
 
-/// `2^12 c / sum`, rounded down, for `c` and `sum / 256` below `2^32`.
-#[inline]
-fn floor_share(c: u64, sum: u64) -> u32 {
-    // The quotient in f64 is off by less than one.
-    let product = c << PRECISION;
-    let near = (product as f64 / sum as f64) as u64;
-    if near * sum > product { near as u32 - 1 } else { near as u32 }
+/// The whole number nearest to one between 0 and `2^51`.
+#[inline(always)]
+fn round(x: f64) -> f64 {
+    const ROUNDER: f64 = (1u64 << 52) as f64;
+    x + ROUNDER - ROUNDER
+}
+
+/// `2^12 c / sum`, rounded down.
+#[inline(always)]
+fn floor_share(c: f64, sum: f64) -> f64 {
+    let product = f64::from(TOTAL) * c;
+    let near = round(product / sum);
+    if near * sum > product { near - 1.0 } else { near }
 }
 
 /// Steps by which frequencies come to sum to `2^12`: always the one of the largest priority.
@@ -213,18 +236,17 @@ fn floor_share(c: u64, sum: u64) -> u32 {
 /// Priorities are quotients of a number below `2^32` and one below `2^14`, or the other way round. Two that differ do so by a
 /// share of more than `2^-47`, and rounding to 53 bits neither swaps nor joins them.
 trait Steps: Copy {
-    /// The frequency after a step from `f`.
-    fn next(self, f: u32) -> u32;
+    /// What a step adds to a frequency.
+    const STEP: f64;
 
-    /// The priority of that step, for a symbol that occurs `c` times; at most 0 where there is none. The further the steps of a
-    /// symbol went, the lower.
-    fn priority(self, c: f64, f: u32) -> f64;
+    /// The priority of a step from `f`, for a symbol that occurs `c` times. The further the steps of a symbol went, the lower.
+    fn priority(self, c: f64, f: f64) -> f64;
 
     /// About the priority of steps between the frequencies that are nearest to `share` times `c`.
     fn level(self, share: f64) -> f64;
 
-    /// How many steps lie between two frequencies; less than 0 where they lead from `b` to `a`.
-    fn between(self, a: u32, b: u32) -> i64;
+    /// Where steps from `f` that lead to `end` end.
+    fn bounded(self, f: f64, end: f64) -> f64;
 }
 
 /// The gain of `f -> f + 1` is about `c / (f + 1/2)`.
@@ -232,46 +254,44 @@ trait Steps: Copy {
 struct Gains;
 
 impl Steps for Gains {
-    #[inline]
-    fn next(self, f: u32) -> u32 {
-        f + 1
-    }
+    const STEP: f64 = 1.0;
 
-    #[inline]
-    fn priority(self, c: f64, f: u32) -> f64 {
-        c / f64::from(2 * f + 1)
+    #[inline(always)]
+    fn priority(self, c: f64, f: f64) -> f64 {
+        c / (2.0 * f + 1.0)
     }
 
     fn level(self, share: f64) -> f64 {
         0.5 / share
     }
 
-    fn between(self, a: u32, b: u32) -> i64 {
-        i64::from(b) - i64::from(a)
+    #[inline(always)]
+    fn bounded(self, f: f64, end: f64) -> f64 {
+        if end > f { end } else { f }
     }
 }
 
-/// The loss of `f -> f - 1` is about `c / (f - 1/2)`; the smallest loss has the largest inverse.
+/// The loss of `f -> f - 1` is about `c / (f - 1/2)`; the smallest loss has the largest inverse. A frequency of 1 stays.
 #[derive(Clone, Copy)]
 struct Losses;
 
 impl Steps for Losses {
-    #[inline]
-    fn next(self, f: u32) -> u32 {
-        f - 1
-    }
+    const STEP: f64 = -1.0;
 
-    #[inline]
-    fn priority(self, c: f64, f: u32) -> f64 {
-        if f > 1 { f64::from(2 * f - 1) / c } else { 0.0 }
+    #[inline(always)]
+    fn priority(self, c: f64, f: f64) -> f64 {
+        let inverse = (2.0 * f - 1.0) / c;
+        if f > 1.0 { inverse } else { 0.0 }
     }
 
     fn level(self, share: f64) -> f64 {
         2.0 * share
     }
 
-    fn between(self, a: u32, b: u32) -> i64 {
-        i64::from(a) - i64::from(b)
+    #[inline(always)]
+    fn bounded(self, f: f64, end: f64) -> f64 {
+        let end = if end > 1.0 { end } else { 1.0 };
+        if end < f { end } else { f }
     }
 }
 
@@ -279,59 +299,46 @@ impl Steps for Losses {
 const TRIES: usize = 4;
 
 /// Takes steps until frequencies sum to `2^12`; of equal priorities, the smaller symbol first.
-fn settle(symbols: &mut [Used], mut share: f64, steps: impl Steps) {
-    let mut left = steps.between(symbols.iter().map(|s| s.frequency).sum(), TOTAL);
+fn settle<S: Steps>(used: &mut Used, mut share: f64, steps: S) {
+    let (counts, frequencies) = used.split();
+    let mut left = S::STEP * (f64::from(TOTAL) - frequencies.iter().sum::<f64>());
     // All steps above some level, as long as there are not too many, are among those to take.
-    let mut goals = [0u32; 256];
+    let mut goals = [0.0; 256];
     for _ in 0..TRIES {
         let level = steps.level(share);
-        let mut taken = 0;
-        for (goal, s) in goals.iter_mut().zip(&*symbols) {
-            *goal = above(steps, level, share, s);
-            taken += steps.between(s.frequency, *goal);
+        let mut taken = 0.0;
+        for ((goal, &c), &f) in goals.iter_mut().zip(counts).zip(&*frequencies) {
+            // Steps above the level end next to this, or one before or behind it.
+            let near = round(share * c);
+            let is_above = |f: f64| if steps.priority(c, f) > level { S::STEP } else { 0.0 };
+            *goal = steps.bounded(f, near - S::STEP + is_above(near - S::STEP) + is_above(near));
+            taken += S::STEP * (*goal - f);
         }
         if taken <= left {
-            symbols.iter_mut().zip(&goals).for_each(|(s, &goal)| s.frequency = goal);
+            frequencies.copy_from_slice(&goals[..counts.len()]);
             left -= taken;
             break;
         }
-        share *= 1.0 - steps.between(0, 1) as f64 * (taken - left + 1) as f64 / f64::from(TOTAL);
+        share *= 1.0 - S::STEP * (taken - left + 1.0) / f64::from(TOTAL);
     }
-    if left == 0 {
+    if left == 0.0 {
         return;
     }
-    let priority = |s: &Used| steps.priority(s.count as f64, s.frequency);
     let mut priorities = [0.0; 256];
-    priorities.iter_mut().zip(&*symbols).for_each(|(p, s)| *p = priority(s));
-    for _ in 0..left {
+    let priorities = &mut priorities[..counts.len()];
+    for ((priority, &c), &f) in priorities.iter_mut().zip(counts).zip(&*frequencies) {
+        *priority = steps.priority(c, f);
+    }
+    for _ in 0..left as u32 {
         let (mut first, mut largest) = (0, f64::NEG_INFINITY);
-        for (i, &p) in priorities[..symbols.len()].iter().enumerate() {
+        for (i, &p) in priorities.iter().enumerate() {
             if p > largest {
                 (first, largest) = (i, p);
             }
         }
-        let s = &mut symbols[first];
-        s.frequency = steps.next(s.frequency);
-        priorities[first] = priority(s);
+        frequencies[first] += S::STEP;
+        priorities[first] = steps.priority(counts[first], frequencies[first]);
     }
-}
-
-/// Where those steps of a symbol end of which the priority is above `level`, which is that of `share`.
-#[inline]
-fn above(steps: impl Steps, level: f64, share: f64, s: &Used) -> u32 {
-    let (c, f) = (s.count as f64, s.frequency);
-    // Within one of where they end.
-    let near = ((share * c + 0.5) as u32).max(1);
-    let mut end = if steps.between(f, near) > 0 { near } else { f };
-    // A step back is the next one of the other kind.
-    let back = if steps.next(2) > 2 { end.wrapping_sub(1) } else { end + 1 };
-    if end != f && steps.priority(c, back) <= level {
-        end = back;
-    }
-    while steps.priority(c, end) > level {
-        end = steps.next(end);
-    }
-    end
 }
 
 /// `LOG[f]`: base-two logarithm of `f` in units of 1/256, rounded down; 0 for 0.
