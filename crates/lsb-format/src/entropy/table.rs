@@ -1,6 +1,8 @@
 //! Frequency tables: from counts, to bytes, and into the form decoders look symbols up in.
 
 use crate::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// Frequencies sum to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
@@ -31,10 +33,6 @@ impl Used {
         (out.n > 0).then_some(out)
     }
 
-    fn counts(&self) -> &[f64] {
-        &self.counts[..self.n]
-    }
-
     /// Counts and frequencies.
     fn split(&mut self) -> (&[f64], &mut [f64]) {
         (&self.counts[..self.n], &mut self.frequencies[..self.n])
@@ -55,23 +53,19 @@ impl Table {
     /// where it saves the most bits, or is taken where it costs the fewest; of equals, the smaller symbol first.
     pub fn from_counts(counts: &[u64; 256]) -> Option<Table> {
         let mut used = Used::new(counts)?;
-        let sum: f64 = used.counts().iter().sum();
-        // Of the symbols that have more than their share, or all there are.
-        let (mut raised, mut others, mut assigned) = (0.0, 0.0, 0.0);
         let (counts, frequencies) = used.split();
+        let sum: f64 = counts.iter().sum();
         for (f, &c) in frequencies.iter_mut().zip(counts) {
             let floor = floor_share(c, sum);
-            let is_raised = floor < 1.0;
-            *f = if is_raised { 1.0 } else { floor };
-            raised += if is_raised { 1.0 } else { 0.0 };
-            others += if is_raised { 0.0 } else { c };
-            assigned += *f;
+            *f = if floor < 1.0 { 1.0 } else { floor };
         }
-        let share = (f64::from(TOTAL) - raised) / others;
-        if assigned < f64::from(TOTAL) {
-            settle(&mut used, share, Gains);
+        let missing = f64::from(TOTAL) - frequencies.iter().sum::<f64>();
+        if missing > 0.0 {
+            // The gain of f -> f + 1 is about c / (f + 1/2).
+            settle(counts, frequencies, missing, |c, f| c / (2.0 * f + 1.0));
         } else {
-            settle(&mut used, share, Losses);
+            // The loss of f -> f - 1 is about c / (f - 1/2); the smallest loss has the largest inverse.
+            settle(counts, frequencies, missing, |c, f| if f > 1.0 { (2.0 * f - 1.0) / c } else { 0.0 });
         }
         let mut freq = [0; 256];
         for (&symbol, &f) in used.symbols[..used.n].iter().zip(&used.frequencies) {
@@ -231,113 +225,22 @@ fn floor_share(c: f64, sum: f64) -> f64 {
     if near * sum > product { near - 1.0 } else { near }
 }
 
-/// Steps by which frequencies come to sum to `2^12`: always the one of the largest priority.
+/// Adds `missing`, one by one, to the frequencies whose priority is largest at that time, the first of equals; takes one by one
+/// where it is below zero.
 ///
 /// Priorities are quotients of a number below `2^32` and one below `2^14`, or the other way round. Two that differ do so by a
-/// share of more than `2^-47`, and rounding to 53 bits neither swaps nor joins them.
-trait Steps: Copy {
-    /// What a step adds to a frequency.
-    const STEP: f64;
-
-    /// The priority of a step from `f`, for a symbol that occurs `c` times. The further the steps of a symbol went, the lower.
-    fn priority(self, c: f64, f: f64) -> f64;
-
-    /// About the priority of steps between the frequencies that are nearest to `share` times `c`.
-    fn level(self, share: f64) -> f64;
-
-    /// Where steps from `f` that lead to `end` end.
-    fn bounded(self, f: f64, end: f64) -> f64;
-}
-
-/// The gain of `f -> f + 1` is about `c / (f + 1/2)`.
-#[derive(Clone, Copy)]
-struct Gains;
-
-impl Steps for Gains {
-    const STEP: f64 = 1.0;
-
-    #[inline(always)]
-    fn priority(self, c: f64, f: f64) -> f64 {
-        c / (2.0 * f + 1.0)
-    }
-
-    fn level(self, share: f64) -> f64 {
-        0.5 / share
-    }
-
-    #[inline(always)]
-    fn bounded(self, f: f64, end: f64) -> f64 {
-        if end > f { end } else { f }
-    }
-}
-
-/// The loss of `f -> f - 1` is about `c / (f - 1/2)`; the smallest loss has the largest inverse. A frequency of 1 stays.
-#[derive(Clone, Copy)]
-struct Losses;
-
-impl Steps for Losses {
-    const STEP: f64 = -1.0;
-
-    #[inline(always)]
-    fn priority(self, c: f64, f: f64) -> f64 {
-        let inverse = (2.0 * f - 1.0) / c;
-        if f > 1.0 { inverse } else { 0.0 }
-    }
-
-    fn level(self, share: f64) -> f64 {
-        2.0 * share
-    }
-
-    #[inline(always)]
-    fn bounded(self, f: f64, end: f64) -> f64 {
-        let end = if end > 1.0 { end } else { 1.0 };
-        if end < f { end } else { f }
-    }
-}
-
-/// Tries for a level below which few steps are left.
-const TRIES: usize = 4;
-
-/// Takes steps until frequencies sum to `2^12`; of equal priorities, the smaller symbol first.
-fn settle<S: Steps>(used: &mut Used, mut share: f64, steps: S) {
-    let (counts, frequencies) = used.split();
-    let mut left = S::STEP * (f64::from(TOTAL) - frequencies.iter().sum::<f64>());
-    // All steps above some level, as long as there are not too many, are among those to take.
-    let mut goals = [0.0; 256];
-    for _ in 0..TRIES {
-        let level = steps.level(share);
-        let mut taken = 0.0;
-        for ((goal, &c), &f) in goals.iter_mut().zip(counts).zip(&*frequencies) {
-            // Steps above the level end next to this, or one before or behind it.
-            let near = round(share * c);
-            let is_above = |f: f64| if steps.priority(c, f) > level { S::STEP } else { 0.0 };
-            *goal = steps.bounded(f, near - S::STEP + is_above(near - S::STEP) + is_above(near));
-            taken += S::STEP * (*goal - f);
-        }
-        if taken <= left {
-            frequencies.copy_from_slice(&goals[..counts.len()]);
-            left -= taken;
-            break;
-        }
-        share *= 1.0 - S::STEP * (taken - left + 1.0) / f64::from(TOTAL);
-    }
-    if left == 0.0 {
-        return;
-    }
-    let mut priorities = [0.0; 256];
-    let priorities = &mut priorities[..counts.len()];
-    for ((priority, &c), &f) in priorities.iter_mut().zip(counts).zip(&*frequencies) {
-        *priority = steps.priority(c, f);
-    }
-    for _ in 0..left as u32 {
-        let (mut first, mut largest) = (0, f64::NEG_INFINITY);
-        for (i, &p) in priorities.iter().enumerate() {
-            if p > largest {
-                (first, largest) = (i, p);
-            }
-        }
-        frequencies[first] += S::STEP;
-        priorities[first] = steps.priority(counts[first], frequencies[first]);
+/// share of more than `2^-47`, and rounding to 53 bits neither swaps nor joins them. None is negative, so that their bits order as
+/// they do.
+fn settle(counts: &[f64], frequencies: &mut [f64], missing: f64, priority: impl Fn(f64, f64) -> f64) {
+    let entry = |i: u8, c: f64, f: f64| (priority(c, f).to_bits(), Reverse(i));
+    let numbered = (0..=u8::MAX).zip(counts.iter().zip(&*frequencies));
+    let mut heap: BinaryHeap<_> = numbered.map(|(i, (&c, &f))| entry(i, c, f)).collect();
+    for _ in 0..missing.abs() as u32 {
+        let Some(mut largest) = heap.peek_mut() else { return };
+        let Reverse(first) = largest.1;
+        let (c, f) = (counts[usize::from(first)], &mut frequencies[usize::from(first)]);
+        *f += missing.signum();
+        *largest = entry(first, c, *f);
     }
 }
 
