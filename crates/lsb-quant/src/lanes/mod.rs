@@ -17,6 +17,15 @@ pub(crate) const LANES: usize = 16;
 /// Values that are compared together: bits of a word.
 pub(crate) const WORD: usize = 32;
 
+/// The lower and the upper lanes of a word.
+#[inline(always)]
+pub(crate) fn halves<T>(values: &[T; WORD]) -> [&[T; LANES]; 2] {
+    match values.as_chunks() {
+        ([low, high], _) => [low, high],
+        _ => unreachable!("a word is twice as long"),
+    }
+}
+
 /// A set of instructions that this processor has. Only [`dispatch`] makes one.
 pub(crate) trait Lanes: Copy {
     /// [`LANES`] numbers.
@@ -24,6 +33,9 @@ pub(crate) trait Lanes: Copy {
 
     /// The numbers of an array.
     fn load(self, values: &[f32; LANES]) -> Self::Vector;
+
+    /// Those of an array of integers.
+    fn integers(self, values: &[i16; LANES]) -> Self::Vector;
 
     /// The numbers as an array.
     fn store(self, values: Self::Vector) -> [f32; LANES];
@@ -62,7 +74,8 @@ pub(crate) trait Lanes: Copy {
     fn lowest_bits(self, bytes: &[u8; WORD]) -> u32;
 }
 
-/// What can be run with any set of instructions; implementations are `#[inline(always)]`.
+/// What can be run with any set of instructions; implementations are `#[inline(always)]`. Not a closure: of one that only borrows
+/// the compiler makes a function that is called, and compiled without the instructions.
 pub(crate) trait Work {
     /// What it gives.
     type Output;

@@ -7,12 +7,12 @@ use super::tile::{self, CodedTile, Scratch, Sink, Size};
 use super::{CONSTANT, RESTARTING, RUNNING_ON};
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
+use crate::lanes::{Lanes, Work, dispatch, halves};
 use crate::scale::TileExponent;
 use crate::unpacked::Unpacking;
 use crate::{MatrixInfo, Result, TensorDecoder, TileProducts, UnpackedTile};
 use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
-use pulp::Arch;
 use std::cell::RefCell;
 
 #[derive(Debug)]
@@ -213,25 +213,32 @@ struct Dense<'a> {
     out: &'a mut [f32],
 }
 
-impl Dense<'_> {
-    /// A compiler that may use wider vectors makes the same of it.
+/// Writes a group of 32 columns, all of them there, by rows.
+struct Fill<'a> {
+    levels: &'a [[i16; LANES]],
+    steps: &'a [f32; LANES],
+    scales: &'a TileScales<'a>,
+    /// From the first column of the group on.
+    out: &'a mut [f32],
+}
+
+impl Work for Fill<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn fill(&mut self, first: usize, levels: &[[i16; LANES]]) {
-        let steps = &self.scales.steps[first..];
-        for (row, levels) in levels.iter().enumerate() {
-            let factor = self.scales.row(row);
-            let out = &mut self.out[row * self.scales.size.cols + first..(row + 1) * self.scales.size.cols];
-            match (out.first_chunk_mut::<LANES>(), steps.first_chunk::<LANES>()) {
-                (Some(out), Some(steps)) => {
-                    for lane in 0..LANES {
-                        out[lane] = self.scales.weight(levels[lane].into(), steps[lane], factor);
-                    }
-                }
-                _ => {
-                    for ((w, &level), &step) in out.iter_mut().zip(levels).zip(steps) {
-                        *w = self.scales.weight(level.into(), step, factor);
-                    }
-                }
+    fn run<L: Lanes>(self, lanes: L) {
+        let steps = halves(self.steps).map(|steps| lanes.load(steps));
+        let [a, b] = self.scales.powers.map(|power| lanes.splat(power));
+        let [least, most] = [f32::MIN, f32::MAX].map(|limit| lanes.splat(limit));
+        let rows = self.out.chunks_mut(self.scales.size.cols).zip(self.levels);
+        for (row, (out, levels)) in rows.enumerate() {
+            let Some(out) = out.first_chunk_mut::<LANES>() else { return };
+            let factor = lanes.splat(self.scales.row(row));
+            let (out, _) = out.as_chunks_mut();
+            for ((out, levels), step) in out.iter_mut().zip(halves(levels)).zip(steps) {
+                let weights = lanes.mul(lanes.mul(lanes.integers(levels), step), factor);
+                let weights = lanes.mul(lanes.mul(weights, a), b);
+                *out = lanes.store(lanes.min(lanes.max(weights, least), most));
             }
         }
     }
@@ -239,7 +246,20 @@ impl Dense<'_> {
 
 impl Sink for Dense<'_> {
     fn group(&mut self, _: usize, first: usize, levels: &[[i16; LANES]]) {
-        Arch::new().dispatch(|| self.fill(first, levels));
+        let Dense { scales, out } = self;
+        let steps = &scales.steps[first..];
+        match steps.first_chunk() {
+            Some(steps) => dispatch(Fill { levels, steps, scales, out: &mut out[first..] }),
+            None => {
+                for (row, levels) in levels.iter().enumerate() {
+                    let factor = scales.row(row);
+                    let out = &mut out[row * scales.size.cols + first..];
+                    for ((w, &level), &step) in out.iter_mut().zip(levels).zip(steps) {
+                        *w = scales.weight(level.into(), step, factor);
+                    }
+                }
+            }
+        }
     }
 
     fn escape(&mut self, _: usize, row: usize, col: usize, level: i32) {

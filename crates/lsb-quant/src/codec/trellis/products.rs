@@ -1,11 +1,11 @@
 //! Levels times activations, as they come out of the entropy decoder.
 
 use super::tile::Sink;
+use crate::lanes::{self, Lanes, Work, dispatch, halves};
 use lsb_format::entropy::LANES;
-use pulp::Arch;
 
 /// Sums kept for each row, so that whole vectors are added.
-const SUMS: usize = 16;
+const SUMS: usize = lanes::LANES;
 
 /// Products of the tiles of a pair with the inputs of a few tokens. Steps of columns go into the inputs, factors of rows
 /// into the sums.
@@ -64,28 +64,37 @@ impl Products {
             }
         }
     }
+}
 
-    /// A compiler that may use wider vectors makes the same of it.
+/// Adds a group of 32 columns, by rows, times the inputs of one token to sums of rows.
+struct Add<'a> {
+    levels: &'a [[i16; LANES]],
+    inputs: &'a [f32; LANES],
+    sums: &'a mut [[f32; SUMS]],
+}
+
+impl Work for Add<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn add(&mut self, tile: usize, first: usize, levels: &[[i16; LANES]]) {
-        let Some(padded) = self.inputs[tile].len().checked_div(self.tokens) else { return };
-        let inputs = self.inputs[tile].chunks(padded.max(1));
-        for (inputs, sums) in inputs.zip(self.sums.chunks_mut(self.rows.max(1))) {
-            let Some(inputs) = inputs[first..].first_chunk::<LANES>() else { continue };
-            for (levels, sums) in levels.iter().zip(sums) {
-                for lane in 0..SUMS {
-                    let low = f32::from(levels[lane]) * inputs[lane];
-                    let high = f32::from(levels[SUMS + lane]) * inputs[SUMS + lane];
-                    sums[lane] += low + high;
-                }
-            }
+    fn run<L: Lanes>(self, lanes: L) {
+        let [low, high] = halves(self.inputs).map(|inputs| lanes.load(inputs));
+        for (levels, sums) in self.levels.iter().zip(self.sums) {
+            let levels = halves(levels).map(|levels| lanes.integers(levels));
+            let products = lanes.add(lanes.mul(levels[0], low), lanes.mul(levels[1], high));
+            *sums = lanes.store(lanes.add(lanes.load(sums), products));
         }
     }
 }
 
 impl Sink for Products {
     fn group(&mut self, tile: usize, first: usize, levels: &[[i16; LANES]]) {
-        Arch::new().dispatch(|| self.add(tile, first, levels));
+        let Some(padded) = self.inputs[tile].len().checked_div(self.tokens) else { return };
+        let inputs = self.inputs[tile].chunks(padded.max(1));
+        for (inputs, sums) in inputs.zip(self.sums.chunks_mut(self.rows.max(1))) {
+            let Some(inputs) = inputs[first..].first_chunk() else { continue };
+            dispatch(Add { levels, inputs, sums });
+        }
     }
 
     fn escape(&mut self, tile: usize, row: usize, col: usize, level: i32) {

@@ -54,6 +54,12 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn integers(self, values: &[i16; LANES]) -> [__m256; 2] {
+        let halves: [__m128i; 2] = cast(*values);
+        halves.map(|half| self.0.avx._mm256_cvtepi32_ps(self.0.avx2._mm256_cvtepi16_epi32(half)))
+    }
+
+    #[inline(always)]
     fn store(self, values: [__m256; 2]) -> [f32; LANES] {
         cast(values)
     }

@@ -35,6 +35,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn integers(self, values: &[i16; LANES]) -> __m512 {
+        self.0.avx512f._mm512_cvtepi32_ps(self.0.avx512f._mm512_cvtepi16_epi32(cast(*values)))
+    }
+
+    #[inline(always)]
     fn store(self, values: __m512) -> [f32; LANES] {
         cast(values)
     }

@@ -14,6 +14,11 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn integers(self, values: &[i16; LANES]) -> [f32; LANES] {
+        values.map(f32::from)
+    }
+
+    #[inline(always)]
     fn store(self, values: [f32; LANES]) -> [f32; LANES] {
         values
     }

@@ -3,7 +3,7 @@
 use super::run;
 use super::scalar::Scalar;
 use crate::isa::Isa;
-use crate::lanes::{Lanes, WORD, Work};
+use crate::lanes::{LANES, Lanes, WORD, Work};
 use proptest::prelude::*;
 
 /// Some of everything.
@@ -17,25 +17,27 @@ struct Words {
 }
 
 impl Work for Words {
-    type Output = [u32; 3];
+    type Output = ([u32; 3], [f32; LANES]);
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> [u32; 3] {
-        [
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output {
+        let words = [
             lanes.above(&self.values, self.level),
             lanes.at_least(&self.keys, self.least),
             lanes.lowest_bits(&self.bytes),
-        ]
+        ];
+        (words, lanes.store(lanes.integers(self.keys.first_chunk().unwrap())))
     }
 }
 
-fn plain(words: &Words) -> [u32; 3] {
+fn plain(words: &Words) -> ([u32; 3], [f32; LANES]) {
     let word = |bit: &dyn Fn(usize) -> bool| (0..WORD).fold(0, |word, i| word | u32::from(bit(i)) << i);
-    [
+    let words_of_bits = [
         word(&|i| words.values[i] > words.level),
         word(&|i| words.keys[i] >= words.least),
         word(&|i| words.bytes[i] & 1 == 1),
-    ]
+    ];
+    (words_of_bits, std::array::from_fn(|i| f32::from(words.keys[i])))
 }
 
 proptest! {

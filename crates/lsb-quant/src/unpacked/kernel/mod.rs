@@ -9,6 +9,8 @@ mod avx512;
 mod scalar;
 
 use crate::Isa;
+use crate::vectorize::vectorize;
+use pulp::{Simd, WithSimd};
 use std::ops::RangeInclusive;
 
 /// Columns that are packed together.
@@ -86,9 +88,22 @@ pub(super) fn sums(isa: Isa, width: Width, packed: &[u8], inputs: &[f32], sums: 
     if isa == Isa::Avx512 && avx512::sums(width, packed, inputs, sums) {
         return;
     }
-    if isa == Isa::Scalar {
-        scalar::sums(width, packed, inputs, sums);
-    } else {
-        pulp::Arch::new().dispatch(|| scalar::sums(width, packed, inputs, sums));
+    vectorize(isa, Plain { width, packed, inputs, sums });
+}
+
+/// [`scalar::sums`].
+struct Plain<'a> {
+    width: Width,
+    packed: &'a [u8],
+    inputs: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl WithSimd for Plain<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        scalar::sums(self.width, self.packed, self.inputs, self.sums);
     }
 }

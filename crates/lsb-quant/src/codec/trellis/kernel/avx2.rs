@@ -64,6 +64,7 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
     let slots = codes.map(|code| code.tables.as_ptr().cast::<i32>());
     let taps = codes.map(|code| _mm256_set1_epi32(code.taps as i32));
     let mut taken = [0; K];
+    let mut lowest = [_mm256_setzero_si256(); K];
     let mut levels = streams.each_mut().map(|stream| stream.levels.iter_mut());
     let rows = codes[0].rows.len();
     let mut done = rows;
@@ -97,12 +98,17 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
             {
                 // Packing interleaves quarters of the two vectors.
                 let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
-                store(levels, _mm256_sub_epi16(packed, _mm256_set1_epi16(2 * 128)));
+                let values = _mm256_sub_epi16(packed, _mm256_set1_epi16(2 * 128));
+                lowest[k] = _mm256_min_epi16(lowest[k], values);
+                store(levels, values);
             }
         }
     }
     for (k, stream) in streams.iter_mut().enumerate() {
         stream.run.take(taken[k]);
+        let mut all = [0; 2 * PART];
+        store(&mut all, lowest[k]);
+        stream.lowest = all.into_iter().fold(stream.lowest, i16::min);
         for (part, lanes) in lanes[k].iter().enumerate() {
             let (coder, trellis) = (to_array(lanes.coder), to_array(lanes.trellis));
             for lane in 0..PART {

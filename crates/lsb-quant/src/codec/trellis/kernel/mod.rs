@@ -17,9 +17,9 @@ mod tests;
 use super::machine::Register;
 use super::shape::level_of;
 use crate::isa::Isa;
+use crate::lanes::{Lanes, Work, dispatch};
 use lsb_format::Result;
 use lsb_format::entropy::{DecodeTable, LANES, RunDecoder};
-use pulp::Arch;
 
 /// What a missing column adds to the class of its samples.
 pub(super) const MISSING: i16 = 1 << 14;
@@ -72,6 +72,8 @@ pub(super) struct Stream<'a> {
     run: RunDecoder<'a>,
     trellis: [Register; LANES],
     group: usize,
+    /// The lowest level of the group, as far as it is decoded.
+    lowest: i16,
     /// Levels of the group decoded last, by rows; 0 where one is an escape.
     pub(super) levels: &'a mut Vec<[i16; LANES]>,
     /// All escapes so far, in the order of the run.
@@ -96,7 +98,7 @@ impl<'a> Stream<'a> {
         let run = RunDecoder::new(bytes, LANES * code.rows.len() * code.cols.len())?;
         levels.resize(code.rows.len(), [0; LANES]);
         escapes.clear();
-        Ok(Stream { code, run, trellis: [Register::default(); LANES], group: 0, levels, escapes })
+        Ok(Stream { code, run, trellis: [Register::default(); LANES], group: 0, lowest: 0, levels, escapes })
     }
 
     /// Groups that are left.
@@ -114,6 +116,7 @@ impl<'a> Stream<'a> {
     }
 
     fn begin_group(&mut self) {
+        self.lowest = 0;
         if self.code.restarts {
             self.trellis = [Register::default(); LANES];
         }
@@ -122,29 +125,43 @@ impl<'a> Stream<'a> {
     /// Decodes what is left of the group from `row` on.
     fn end_group(&mut self, row: usize) -> Result<()> {
         scalar::decode(self, row)?;
-        Arch::new().dispatch(|| self.note_escapes());
+        // Symbols 0 and 1 are levels -256 to -253.
+        let least = level_of(0, 2) as i16;
+        if self.lowest < least {
+            let Stream { group, levels, escapes, .. } = self;
+            dispatch(NoteEscapes { group: *group as u32, least, levels, escapes });
+        }
         self.group += 1;
         Ok(())
     }
+}
 
-    /// Notes the escapes of the group, whose levels say what they are, and makes these zero.
+/// Notes the escapes of a group, which are its levels below `least` and say what they are, and makes these zero.
+struct NoteEscapes<'a> {
+    group: u32,
+    least: i16,
+    levels: &'a mut [[i16; LANES]],
+    escapes: &'a mut Vec<Escape>,
+}
+
+impl Work for NoteEscapes<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn note_escapes(&mut self) {
-        // Symbols 0 and 1 are levels -256 to -253.
-        let least = level_of(0, 2) as i16;
+    fn run<L: Lanes>(self, lanes: L) {
         for (row, levels) in self.levels.iter_mut().enumerate() {
-            if !levels.iter().fold(false, |any, &level| any | (level < least)) {
-                continue;
-            }
-            for (lane, level) in levels.iter_mut().enumerate().filter(|(_, level)| **level < least) {
+            let mut below = !lanes.at_least(levels, self.least);
+            while below != 0 {
+                let lane = below.trailing_zeros();
+                below &= below - 1;
+                let level = std::mem::take(&mut levels[lane as usize]);
                 self.escapes.push(Escape {
-                    group: self.group as u32,
+                    group: self.group,
                     row: row as u32,
                     lane: lane as u8,
-                    set: (*level & 1) as u8,
-                    symbol: ((*level >> 1) + 128) as u8,
+                    set: (level & 1) as u8,
+                    symbol: ((level >> 1) + 128) as u8,
                 });
-                *level = 0;
             }
         }
     }

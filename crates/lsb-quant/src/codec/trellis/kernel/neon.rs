@@ -71,6 +71,7 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
     let slots = codes.map(|code| code.tables.as_ptr().cast::<u32>());
     let taps = codes.map(|code| vdupq_n_u32(code.taps));
     let mut taken = [0; K];
+    let mut lowest = [vdupq_n_s16(0); K];
     let mut levels = streams.each_mut().map(|stream| stream.levels.iter_mut());
     let rows = codes[0].rows.len();
     let mut done = rows;
@@ -99,11 +100,12 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
             }
             taken[k] += here;
             let Some(levels) = levels[k].next() else { continue };
-            store(levels, &parts);
+            lowest[k] = vminq_s16(lowest[k], store(levels, &parts));
         }
     }
     for (k, stream) in streams.iter_mut().enumerate() {
         stream.run.take(taken[k]);
+        stream.lowest = vminvq_s16(lowest[k]).min(stream.lowest);
         for (part, lanes) in lanes[k].iter().enumerate() {
             let (coder, trellis) = (to_array(lanes.coder), to_array(lanes.trellis));
             for lane in 0..PART {
@@ -220,19 +222,22 @@ fn load_words(words: &[[u8; 2]]) -> uint8x16_t {
     vcombine_u8(words, vdup_n_u8(0))
 }
 
-/// Writes the levels of a row, of which each is given plus 256.
+/// Writes the levels of a row, of which each is given plus 256, and gives the lowest in each place of a vector.
 #[target_feature(enable = "neon")]
 #[inline]
-fn store(out: &mut [i16; LANES], levels: &[uint32x4_t; PARTS]) {
+fn store(out: &mut [i16; LANES], levels: &[uint32x4_t; PARTS]) -> int16x8_t {
+    let mut lowest = vdupq_n_s16(0);
     for (out, pair) in out.as_chunks_mut::<{ 2 * PART }>().0.iter_mut().zip(levels.as_chunks().0) {
         let [a, b] = pair.map(|part| vmovn_u32(part));
         let levels = vsubq_s16(vreinterpretq_s16_u16(vcombine_u16(a, b)), vdupq_n_s16(2 * 128));
+        lowest = vminq_s16(lowest, levels);
         // SAFETY: there is room for 8 numbers of 16 bits.
         #[allow(unsafe_code)]
         unsafe {
             vst1q_s16(out.as_mut_ptr(), levels);
         }
     }
+    lowest
 }
 
 #[target_feature(enable = "neon")]

@@ -10,7 +10,7 @@ use lsb_format::{Error, Result};
 /// # Errors
 /// If there are too few words.
 pub(super) fn decode(stream: &mut Stream<'_>, row: usize) -> Result<()> {
-    let Stream { code, run, trellis, group, levels, .. } = stream;
+    let Stream { code, run, trellis, group, lowest, levels, .. } = stream;
     let (cols, caps) = (code.cols[*group], code.caps(*group));
     let mut words = run.words();
     for (row, (&term, levels)) in code.rows.iter().zip(levels.iter_mut()).enumerate().skip(row) {
@@ -31,6 +31,7 @@ pub(super) fn decode(stream: &mut Stream<'_>, row: usize) -> Result<()> {
             taken += usize::from(low);
             trellis[lane] = trellis[lane].next(code.taps, symbol.into());
             levels[lane] = level_of(set, symbol) as i16;
+            *lowest = levels[lane].min(*lowest);
         }
         let Some(left) = words.get(taken..) else {
             return Err(Error::corruption("P51", format!("entropy-coded run: no word left in row {row}")));
