@@ -11,7 +11,6 @@ const COLS: usize = 4096;
 const UNIT: &str = "G symbols/s";
 
 /// Symbols a block of the other coder has: where it is fastest.
-#[cfg(feature = "htscodecs")]
 const BLOCK: usize = 1 << 20;
 
 #[cfg(not(feature = "htscodecs"))]
@@ -30,8 +29,10 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome {
 
 fn kernels(bench: &mut Bench, bpw: u32, best: Isa) -> Outcome {
     let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available() && *isa <= best);
-    let name = |isa: Isa| format!("trellis decode, {bpw} bpw, {}, 1 thread", isa.name());
-    let isas: Vec<Isa> = isas.filter(|isa| bench.wants(&name(*isa))).collect();
+    let names = |isa: Isa| {
+        ["", " to f32"].map(|to| format!("trellis decode{to}, {bpw} bpw, {}, 1 thread", isa.name()))
+    };
+    let isas: Vec<Isa> = isas.filter(|isa| names(*isa).iter().any(|name| bench.wants(name))).collect();
     if isas.is_empty() {
         return Ok(());
     }
@@ -39,29 +40,36 @@ fn kernels(bench: &mut Bench, bpw: u32, best: Isa) -> Outcome {
     let coded = subject.encoded()?;
     let n = subject.n_weights();
     let (mut yardstick, bits) = other(coded.bpw(), n as usize)?;
-    let protocol = format!(
-        "All tiles of a {ROWS} x {COLS} tensor at {:.2} bits per weight to f32, level times step, tile after tile on one \
-         core; libhtscodecs decodes as many order-0 symbols of {bits:.2} bits ({} symbols a block, `RANS_ORDER_X32`) to bytes.",
-        coded.bpw(),
-        1 << 20,
-    );
+    let protocols = [
+        "to levels, two tiles at a time, into a buffer that is used again for the next 32 columns",
+        "to f32, level times step, tile after tile into a buffer that is used again for the next tile",
+    ]
+    .map(|how| {
+        format!(
+            "All tiles of a {ROWS} x {COLS} tensor at {:.2} bits per weight {how}, on one core; libhtscodecs decodes as many \
+             order-0 symbols of {bits:.2} bits ({BLOCK} symbols a block, `RANS_ORDER_X32`) to bytes.",
+            coded.bpw(),
+        )
+    });
     for isa in isas {
         isa.choose();
-        let ours = whole(|| coded.decode(&bench.one));
-        let seconds = match &mut yardstick {
-            Some(other) => bench.effort.compare(&mut [ours, whole(other)]),
-            None => bench.effort.compare(&mut [ours]),
-        };
-        let yardstick = seconds
-            .get(1)
-            .map_or_else(missing, |s| Yardstick::Measured(n / s / 1e9, "libhtscodecs rANS 32x16".to_owned()));
+        let ours = [whole(|| coded.decode_levels(&bench.one)), whole(|| coded.decode(&bench.one))];
+        let mut contestants: Vec<_> = ours.into_iter().chain(yardstick.as_mut().map(whole)).collect();
+        let seconds = bench.effort.compare(&mut contestants);
+        drop(contestants);
         let limit = match isa {
             _ if isa == best && isa != Isa::Scalar => Limit::AtLeast(1.0),
             Isa::Scalar => Limit::AtLeast(0.15),
             _ => Limit::None,
         };
-        let ours = Figure::new(n / seconds[0] / 1e9, UNIT);
-        bench.row(&name(isa), ours, yardstick, limit, &protocol);
+        for (((name, seconds_ours), protocol), limit) in
+            names(isa).iter().zip(&seconds).zip(&protocols).zip([limit, Limit::None])
+        {
+            let yardstick = seconds.get(2).map_or_else(missing, |s| {
+                Yardstick::Measured(n / s / 1e9, "libhtscodecs rANS 32x16".to_owned())
+            });
+            bench.row(name, Figure::new(n / seconds_ours / 1e9, UNIT), yardstick, limit, protocol);
+        }
     }
     Ok(())
 }
@@ -75,15 +83,16 @@ fn scaling(bench: &mut Bench, bpw: u32) -> Outcome {
     }
     let subject = Subject::new(&format!("trellis:bpw={bpw}"), ROWS, COLS)?;
     let coded = subject.encoded()?;
-    let seconds =
-        bench.effort.compare(&mut [whole(|| coded.decode(&bench.all)), whole(|| coded.decode(&bench.one))]);
+    let seconds = bench
+        .effort
+        .compare(&mut [whole(|| coded.decode_levels(&bench.all)), whole(|| coded.decode_levels(&bench.one))]);
     let rate = |s: f64| subject.n_weights() / s / 1e9;
     bench.row(
         &name,
         Figure::new(rate(seconds[0]), UNIT),
         Yardstick::Measured(rate(seconds[1]), "1 thread".to_owned()),
         Limit::AtLeast(0.95 * threads as f64),
-        "All tiles of a tensor, shared out among the threads of a pool.",
+        "All tiles of a tensor to levels, rows of tiles shared out among the threads of a pool.",
     );
     Ok(())
 }

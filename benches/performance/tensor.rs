@@ -132,21 +132,37 @@ impl Coded {
 
     /// Multiplies with one token `x` into `y`, a row of tiles at a time; false where a tile is refused.
     pub(crate) fn multiply(&self, pool: &rayon::ThreadPool, x: &[f32], y: &mut [f32]) -> bool {
-        let Some(products) = self.decoder.products() else { return false };
-        let across = self.tiling.across() as usize;
+        y.fill(0.0);
+        let rows = y.par_chunks_mut(self.tiling.tile_rows() as usize);
         pool.install(|| {
-            let bands =
-                y.par_chunks_mut(self.tiling.tile_rows() as usize).zip(self.encoded.tiles.par_chunks(across));
-            bands.enumerate().all(|(band, (y, tiles))| {
-                let parts: Vec<Vec<&[u8]>> = tiles.iter().map(|tile| tile.parts().collect()).collect();
-                let tiles: Vec<(Tile, &[&[u8]])> = (band * across..)
-                    .zip(&parts)
-                    .map(|(i, parts)| (self.tiling.tile(i as u64), &**parts))
-                    .collect();
-                y.fill(0.0);
-                products.add_products(&tiles, x, 1, y).is_ok()
-            })
+            self.bands().zip(rows).all(|((band, tiles), y)| self.add_products(band, tiles, x, 1, y))
         })
+    }
+
+    /// Decodes every tile to levels, of which nothing becomes: products with no tokens. False where a tile is refused.
+    pub(crate) fn decode_levels(&self, pool: &rayon::ThreadPool) -> bool {
+        pool.install(|| self.bands().all(|(band, tiles)| self.add_products(band, tiles, &[], 0, &mut [])))
+    }
+
+    /// Rows of tiles.
+    fn bands(&self) -> impl IndexedParallelIterator<Item = (usize, &[EncodedTile])> {
+        self.encoded.tiles.par_chunks(self.tiling.across() as usize).enumerate()
+    }
+
+    fn add_products(
+        &self,
+        band: usize,
+        tiles: &[EncodedTile],
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+    ) -> bool {
+        let Some(products) = self.decoder.products() else { return false };
+        let parts: Vec<Vec<&[u8]>> = tiles.iter().map(|tile| tile.parts().collect()).collect();
+        let first = band * self.tiling.across() as usize;
+        let tile = |i: usize| self.tiling.tile((first + i) as u64);
+        let tiles: Vec<_> = parts.iter().enumerate().map(|(i, parts)| (tile(i), &**parts)).collect();
+        products.add_products(&tiles, x, tokens, y).is_ok()
     }
 
     /// Multiplies with many tokens `x`, of shape `[tokens, columns]`: every row of tiles is decoded once, into a buffer that its
