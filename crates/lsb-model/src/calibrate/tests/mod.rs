@@ -25,7 +25,7 @@ fn options(output: &Path, codec: &str) -> CompressConfig {
     let mut config = CompressConfig::default();
     config.output = Some(output.to_owned());
     config.codec = Some(codec.to_owned());
-    (config.calib_tokens, config.seqlen) = (2048, 128);
+    (config.calib_tokens, config.seqlen) = (1024, 128);
     config
 }
 
