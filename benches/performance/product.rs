@@ -38,10 +38,10 @@ fn one_token(bench: &mut Bench, stage: &str, codec: &str, subject: &Subject, cod
     let (x, mut y) = (lsb_benches::normal_weights(3, COLS, 1.0), vec![0.0; subject.matrix.rows as usize]);
     let ours = whole(|| coded.multiply(&bench.all, &x, &mut y));
     if codec.starts_with("trellis") {
-        let seconds = bench.effort.compare(&mut [ours, whole(|| coded.decode(&bench.all))]);
+        let seconds = bench.effort.compare(&mut [ours, whole(|| coded.decode_levels(&bench.all))]);
         let rate = |s: f64| subject.n_weights() / s / 1e9;
         let protocol = "Tiles multiplied with one token of f32 activations as they are decoded, on all threads; beside decoding \
-                        the same tiles to f32.";
+                        the same tiles to levels.";
         let yardstick = Yardstick::Measured(rate(seconds[1]), "decode".into());
         bench.row(
             stage,

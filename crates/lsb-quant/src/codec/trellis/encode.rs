@@ -7,10 +7,10 @@ use super::shape::{MAX_MAGNITUDES, Shape};
 use super::tile::{self, Model, Size, class_map};
 use super::{CONSTANT, RUNNING_ON, tile_header};
 use crate::codec::divided::divided_weights;
+use crate::lanes::{Lanes, Work, dispatch};
 use crate::{EncodedTile, Result, TileEncoder};
 use lsb_format::entropy::LANES;
 use lsb_format::{DType, Tile};
-use pulp::Arch;
 use std::cell::RefCell;
 
 #[derive(Debug)]
@@ -149,33 +149,46 @@ fn sums_of(counts: &[Vec<f64>]) -> Vec<f64> {
 
 /// How often each magnitude occurs in each class; those from [`MAX_MAGNITUDES`] on, which are all escapes, count as one.
 pub(super) fn count(map: &[[u8; LANES]], classes: usize, levels: &[[i32; LANES]]) -> Vec<Vec<f64>> {
-    /// Counts of a class.
-    const ROW: usize = MAX_MAGNITUDES + 3;
-    /// Tables that lanes take in turn: the same count twice in a row waits for itself.
-    const TABLES: usize = 4;
     let size = ROW * (classes + 1);
     let mut counts = vec![0u32; TABLES * size];
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (classes, levels) in map.iter().zip(levels) {
-                let mut places = [0u32; LANES];
-                for lane in 0..LANES {
-                    let magnitude = levels[lane].unsigned_abs().min(MAX_MAGNITUDES as u32);
-                    places[lane] = u32::from(classes[lane]) * ROW as u32 + magnitude;
-                }
-                for places in places.as_chunks::<TABLES>().0 {
-                    for (table, &place) in places.iter().enumerate() {
-                        counts[table * size + place as usize] += 1;
-                    }
-                }
-            }
-        },
-    );
+    dispatch(Count { map, levels, counts: &mut counts });
     let of = |class: usize, m: usize| -> u32 {
         (0..TABLES).map(|table| counts[table * size + class * ROW + m]).sum()
     };
     (0..classes).map(|class| (0..=MAX_MAGNITUDES).map(|m| f64::from(of(class, m))).collect()).collect()
+}
+
+/// Counts of a class.
+const ROW: usize = MAX_MAGNITUDES + 3;
+/// Tables that lanes take in turn: the same count twice in a row waits for itself.
+const TABLES: usize = 4;
+
+/// Adds to counts of classes, table after table.
+struct Count<'a> {
+    map: &'a [[u8; LANES]],
+    levels: &'a [[i32; LANES]],
+    counts: &'a mut [u32],
+}
+
+impl Work for Count<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let size = self.counts.len() / TABLES;
+        for (classes, levels) in self.map.iter().zip(self.levels) {
+            let mut places = [0u32; LANES];
+            for lane in 0..LANES {
+                let magnitude = levels[lane].unsigned_abs().min(MAX_MAGNITUDES as u32);
+                places[lane] = u32::from(classes[lane]) * ROW as u32 + magnitude;
+            }
+            for places in places.as_chunks::<TABLES>().0 {
+                for (table, &place) in places.iter().enumerate() {
+                    self.counts[table * size + place as usize] += 1;
+                }
+            }
+        }
+    }
 }
 
 /// Standard deviations of rows and columns, in steps.

@@ -13,10 +13,10 @@ use crate::Result;
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
 use crate::codec::payload::Payload;
 use crate::isa::Isa;
+use crate::lanes::{Lanes, Work, dispatch};
 use lsb_format::entropy::{
     DecodeTable, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run,
 };
-use pulp::Arch;
 
 /// Rows and columns of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,20 +121,8 @@ pub(super) fn encode(
     let (mut symbols, mut which, mut escapes) = (Vec::new(), Vec::new(), Vec::new());
     symbols.resize(levels.len(), [0; LANES]);
     which.resize(levels.len(), [0; LANES]);
+    dispatch(Symbols { map, levels, symbols: &mut symbols, which: &mut which });
     let samples = map.iter().zip(levels);
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for ((classes, levels), (symbols, which)) in
-                samples.clone().zip(symbols.iter_mut().zip(&mut which))
-            {
-                for lane in 0..LANES {
-                    symbols[lane] = symbol_of(levels[lane]);
-                    which[lane] = 2 * classes[lane] + set_of(levels[lane]) as u8;
-                }
-            }
-        },
-    );
     // Samples that are none are beyond all.
     let mut ends = [0; 256];
     for (end, shape) in ends.iter_mut().zip(&model.shapes) {
@@ -172,6 +160,29 @@ pub(super) fn encode(
     let tables = model.tables();
     let tables: Vec<&Table> = tables.iter().collect();
     Ok(encode_run(symbols, &tables, |i| usize::from(which[i]), out)?)
+}
+
+/// Symbols of levels and which tables code them, as if all lay inside their curves.
+struct Symbols<'a> {
+    map: &'a [[u8; LANES]],
+    levels: &'a [[i32; LANES]],
+    symbols: &'a mut [[u8; LANES]],
+    which: &'a mut [[u8; LANES]],
+}
+
+impl Work for Symbols<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let samples = self.map.iter().zip(self.levels);
+        for ((classes, levels), (symbols, which)) in samples.zip(self.symbols.iter_mut().zip(self.which)) {
+            for lane in 0..LANES {
+                symbols[lane] = symbol_of(levels[lane]);
+                which[lane] = 2 * classes[lane] + set_of(levels[lane]) as u8;
+            }
+        }
+    }
 }
 
 /// What decoding a tile takes, to be used for the next one.
