@@ -139,47 +139,65 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     options.sampler.check()?;
     let budget = args.running.begin()?;
     let tokenizer = Tokenizer::open(&args.path)?;
-    let template = if args.chat { Some(template(args)?) } else { None };
-    let model = args.running.open_to_generate(&args.path, &budget)?;
+    let start = if args.chat {
+        Start::Chat(Box::new(template(args)?))
+    } else {
+        let text = prompt(args.prompt.as_deref().unwrap_or_default())?;
+        let ids = tokenizer.encode(&text, true)?;
+        if ids.is_empty() {
+            return Err(Failure::usage("the prompt has no tokens"));
+        }
+        Start::Once(text, ids)
+    };
+    let context = match &start {
+        Start::Chat(_) => args.context.unwrap_or(MAX_CONTEXT),
+        Start::Once(_, ids) => ids.len() + options.max_new_tokens,
+    };
+    let model = args.running.open_to_generate(&args.path, &budget, context, args.sampling.cache())?;
     tokenizer.check_ids(model.spec().vocab as u64)?;
     let interrupted = interrupt_flag()?;
-    match (template, &args.prompt) {
-        (Some(template), _) => chat(args, &model, &tokenizer, &template, &options, &interrupted),
-        (None, prompt) => {
-            let prompt = prompt.as_deref().unwrap_or_default();
-            once(args, common, &model, &tokenizer, prompt, &options, &interrupted)
+    match start {
+        Start::Chat(template) => chat(args, &model, &tokenizer, &template, &options, &interrupted),
+        Start::Once(text, ids) => {
+            let generator = Generator::new(&model, &tokenizer, context, args.sampling.cache())?;
+            once(common, generator, &text, &ids, &options, &interrupted)
         }
     }
 }
 
+/// Tokens of a talk at most, where nothing else is said.
+const MAX_CONTEXT: usize = 4096;
+
+/// What generation begins with.
+enum Start {
+    Chat(Box<ChatTemplate>),
+    /// A prompt and its tokens.
+    Once(String, Vec<u32>),
+}
+
+/// The prompt that was given, or that standard input has.
+fn prompt(given: &str) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut text = String::new();
+    let read = std::io::stdin().read_to_string(&mut text);
+    read.map_err(|e| Failure::refused(format!("cannot read the prompt from standard input: {e}")))?;
+    Ok(text)
+}
+
 fn once(
-    args: &Args,
     common: Common,
-    model: &ModelRunner,
-    tokenizer: &Tokenizer,
-    prompt: &str,
+    mut generator: Generator<'_>,
+    text: &str,
+    ids: &[u32],
     options: &GenerateOptions,
     interrupted: &Arc<AtomicBool>,
 ) -> Outcome {
-    let text = match prompt {
-        "-" => {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text);
-            read.map_err(|e| Failure::refused(format!("cannot read the prompt from standard input: {e}")))?;
-            text
-        }
-        text => text.to_owned(),
-    };
-    let ids = tokenizer.encode(&text, true)?;
-    if ids.is_empty() {
-        return Err(Failure::usage("the prompt has no tokens"));
-    }
-    let mut generator =
-        Generator::new(model, tokenizer, ids.len() + options.max_new_tokens, args.sampling.cache())?;
     if !common.json {
-        print(&text)?;
+        print(text)?;
     }
-    let generated = generator.generate(&ids, options, interrupted, |piece| {
+    let generated = generator.generate(ids, options, interrupted, |piece| {
         if !common.json {
             show(piece);
         }
@@ -254,7 +272,8 @@ fn chat(
     options: &GenerateOptions,
     interrupted: &Arc<AtomicBool>,
 ) -> Outcome {
-    let context = args.context.unwrap_or_else(|| model.spec().context.unwrap_or(4096).min(4096));
+    let context =
+        args.context.unwrap_or_else(|| model.spec().context.unwrap_or(MAX_CONTEXT).min(MAX_CONTEXT));
     let mut generator = Generator::new(model, tokenizer, context, args.sampling.cache())?;
     let mut messages: Vec<Message> = args.system.iter().map(|text| Message::new("system", text)).collect();
     let mut lines = std::io::stdin().lock().lines();

@@ -3,7 +3,7 @@
 use super::threads::Threads;
 use super::value::ram_mb;
 use crate::exit::Failure;
-use lsb_model::{ModelRunner, RunOptions};
+use lsb_model::{CacheType, ModelRunner, RunOptions};
 use lsb_quant::Registry;
 use lsb_stream::Budget;
 use std::path::{Path, PathBuf};
@@ -72,9 +72,16 @@ impl Running {
         }
     }
 
-    /// The same for a model that generates text.
-    pub(crate) fn open_to_generate(&self, path: &Path, budget: &Budget) -> Result<ModelRunner, Failure> {
-        let options = RunOptions { unpacked: true, ..self.options(1, budget) };
+    /// The same for a model that generates text, in one session of up to `context` tokens.
+    pub(crate) fn open_to_generate(
+        &self,
+        path: &Path,
+        budget: &Budget,
+        context: usize,
+        cache: CacheType,
+    ) -> Result<ModelRunner, Failure> {
+        let session = Some((context, cache));
+        let options = RunOptions { unpacked: true, session, ..self.options(1, budget) };
         Ok(ModelRunner::open(path, &Registry::standard(), budget, &options)?)
     }
 

@@ -5,8 +5,11 @@ use crate::Result;
 use lsb_stream::TensorWeights;
 use rayon::prelude::*;
 
-/// Tokens at most: for more of them, weights that are decoded once and multiplied by a library take less time.
-pub(super) const TOKENS: usize = 8;
+/// Tokens that are multiplied at once at most.
+pub(super) const TOKENS: usize = 64;
+
+/// Tokens that are multiplied at once even where their partial sums take more than [`PARTS_BYTES`].
+const FEW_TOKENS: usize = 8;
 
 /// Bytes of partial sums that lie in memory at once, but for those of one row of tiles.
 pub(super) const PARTS_BYTES: usize = 1 << 20;
@@ -25,12 +28,28 @@ pub(super) fn times_rows(
     tokens: usize,
     bands: &Bands,
 ) -> Result<Vec<f32>> {
+    let [rows, columns] = [weights.tiling().rows(), weights.tiling().cols()].map(|n| n as usize);
+    let mut y = vec![0.0; tokens * rows];
+    if !y.is_empty() && columns > 0 {
+        let token_bytes = 4 * weights.tiling().tile_rows() * weights.tiling().across().div_ceil(PAIR);
+        let at_once = (PARTS_BYTES / token_bytes.max(1) as usize).clamp(FEW_TOKENS, TOKENS);
+        for (x, y) in x.chunks(at_once * columns).zip(y.chunks_mut(at_once * rows)) {
+            add_some(weights, x, y.len() / rows, bands, y)?;
+        }
+    }
+    Ok(y)
+}
+
+/// Adds the products of as many tokens as their partial sums allow to `y`.
+fn add_some(
+    weights: &dyn TensorWeights,
+    x: &[f32],
+    tokens: usize,
+    bands: &Bands,
+    y: &mut [f32],
+) -> Result<()> {
     let tiling = *weights.tiling();
     let rows = tiling.rows() as usize;
-    let mut y = vec![0.0; tokens * rows];
-    if y.is_empty() || tiling.len() == 0 {
-        return Ok(y);
-    }
     let (across, down) = (tiling.across(), tiling.len() / tiling.across());
     let pairs = across.div_ceil(PAIR);
     // Where every part begins; those of the last row of tiles may not need all of it.
@@ -58,5 +77,5 @@ pub(super) fn times_rows(
             }
         }
     }
-    Ok(y)
+    Ok(())
 }

@@ -104,6 +104,9 @@ impl TensorWeights for Tiles {
     fn has_products(&self) -> bool {
         true
     }
+    fn products_pay(&self, _: usize) -> bool {
+        true
+    }
     fn add_products(
         &self,
         tiles: Range<u64>,
@@ -142,7 +145,7 @@ fn steps_of_generation_multiply_tiles_and_give_the_same_on_any_number_of_threads
         let spec =
             MapSpec { tensor: "w".into(), bias: Some("b".into()), inputs, outputs, inputs_first: false };
         let map = Coded::new(spec, Arc::new(tiles), Some(bias), Arc::new(Bands::new(inputs, u64::MAX)));
-        for tokens in [1, products::TOKENS, products::TOKENS + 1] {
+        for tokens in [1, 9, if inputs < 100 { products::TOKENS + 1 } else { 2 }] {
             let x = Tensor::from_vec(values(tokens * inputs, 3), (tokens, inputs), &Device::Cpu).unwrap();
             let run = |threads: usize| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

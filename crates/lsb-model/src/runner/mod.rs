@@ -50,6 +50,9 @@ pub struct RunOptions {
     /// Bytes of the budget that are set aside for activations; `None` means half of it. What does not fit there
     /// takes what weights leave, or goes to a file.
     pub activation_bytes: Option<u64>,
+    /// The only thing to be run is one session of so many tokens: no more is set aside than it takes, so that more weights can
+    /// stay in memory.
+    pub session: Option<(usize, CacheType)>,
     /// Where activations go that do not fit the budget; `None` means the system's temporary directory.
     pub spill: Option<PathBuf>,
 }
@@ -63,6 +66,7 @@ impl Default for RunOptions {
             unpacked: false,
             chunk_tokens: 512,
             activation_bytes: None,
+            session: None,
             spill: None,
         }
     }
@@ -119,7 +123,10 @@ impl ModelRunner {
         options: &RunOptions,
     ) -> Result<ModelRunner> {
         let spec = ModelSpec::new(&config, &*source)?;
-        let bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
+        let mut bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
+        if let Some((capacity, cache)) = options.session {
+            bytes = bytes.min(memory::session(&spec, options.chunk_tokens, capacity, cache));
+        }
         let set_aside = budget.reserve(bytes, "activations")?;
         let weights = Weights::new(&spec, source, budget, options.stream(), options.unpacked)?;
         Ok(ModelRunner {
@@ -294,6 +301,6 @@ impl ModelRunner {
         Ok((tables, memory))
     }
     fn rotary_bytes(&self, positions: usize) -> u64 {
-        self.spec.rotaries().iter().map(|spec| Rotary::bytes(spec, positions)).sum()
+        memory::rotary(&self.spec, positions)
     }
 }

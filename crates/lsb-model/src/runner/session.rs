@@ -2,7 +2,7 @@
 
 use super::ModelRunner;
 use super::batch::{cut, flat};
-use super::memory::workspace;
+use super::memory::{self, workspace};
 use crate::Result;
 use crate::block::{self, Pass, Rotary, Segment};
 use crate::cache::{CacheType, KvCache};
@@ -31,7 +31,7 @@ impl<'m> Session<'m> {
         }
         model.check_ids(&[], capacity)?;
         let attentions = || model.spec.attentions();
-        let kept: u64 = attentions().map(|a| kind.bytes(a.kv_heads, a.head_dim, capacity)).sum();
+        let kept = memory::kept(&model.spec, capacity, kind);
         let copied = kind != CacheType::F32;
         let chunk = model.chunk_tokens(capacity, kind).min(capacity.max(1));
         let stream = 4 * (capacity * model.spec.hidden) as u64;

@@ -79,12 +79,16 @@ impl Weights {
         let memory = budget.reserve(vector_bytes(&*source) + band_bytes, "norms, biases and buffers")?;
         // An eighth is left for rows of the head that are decoded for many tokens, and the like.
         let room = (budget.limit() - budget.used()).saturating_sub(budget.limit() / 8);
-        let number = |m: &MapSpec| numbers.get(&m.tensor).copied();
+        let numbers_of = |name: &str| numbers.get(name).copied();
+        let number = |m: &MapSpec| numbers_of(&m.tensor);
         let mut resident = None;
         if options.caching {
             let dense: u64 = spec.every_map().map(|m| 4 * (m.inputs * m.outputs) as u64).sum();
-            let numbers: Vec<usize> = spec.every_map().filter_map(number).collect();
-            if unpacked && resident::unpacked_bytes(&*source, &numbers)?.is_some_and(|bytes| bytes <= room) {
+            let mut wanted: Vec<usize> = spec.every_map().filter_map(number).collect();
+            // Rows of the embedding are read for every token; where it is tied, it is the head's tensor.
+            let embedding = numbers_of(&spec.embedding.tokens);
+            wanted.extend(embedding.filter(|n| !wanted.contains(n)));
+            if unpacked && resident::unpacked_bytes(&*source, &wanted)?.is_some_and(|bytes| bytes <= room) {
                 resident = Some(Resident::new(Form::Unpacked));
             } else if dense <= room {
                 resident = Some(Resident::new(Form::Dense));
@@ -116,7 +120,7 @@ impl Weights {
         if let Some(resident) = &self.resident {
             return resident.map(&spec.tensor, |form| match form {
                 Form::Dense => self.read_dense(spec),
-                Form::Unpacked => self.read_unpacked(spec),
+                Form::Unpacked => self.read_unpacked(resident, spec),
             });
         }
         if let Some(map) = lock(&self.kept).as_ref().and_then(|kept| kept.get(&spec.tensor)) {
@@ -199,8 +203,11 @@ impl Weights {
     /// Row `i` of `rows` of the matrix `name`, whose rows are `width` wide, for every i, one behind the other.
     pub(crate) fn rows(&self, name: &str, rows: &[usize], width: usize) -> Result<Vec<f32>> {
         let replaced = lock(&self.replaced).get(name).cloned();
-        match replaced {
-            Some(weights) => rows::gather(&*weights, rows, width),
+        if let Some(weights) = replaced {
+            return rows::gather(&*weights, rows, width);
+        }
+        match self.resident.as_ref().filter(|resident| !resident.is_dense()) {
+            Some(resident) => rows::gather(&*self.unpacked(resident, name)?, rows, width),
             None => rows::gather(&*self.source.open(self.number(name)?)?, rows, width),
         }
     }
@@ -228,14 +235,18 @@ impl Weights {
     }
 
     /// A map whose levels lie in memory, or, where its codec has none, its stored bytes.
-    fn read_unpacked(&self, spec: &MapSpec) -> Result<Arc<dyn Linear>> {
-        let number = self.number(&spec.tensor)?;
+    fn read_unpacked(&self, resident: &Resident, spec: &MapSpec) -> Result<Arc<dyn Linear>> {
         let replaced = lock(&self.replaced).get(&spec.tensor).cloned();
-        let weights: Arc<dyn TensorWeights> = match replaced {
+        let weights = match replaced {
             Some(weights) => weights,
-            None => resident::unpack(&*self.source, number, &self.budget)?,
+            None => self.unpacked(resident, &spec.tensor)?,
         };
         Ok(Arc::new(Coded::new(spec.clone(), weights, self.bias(spec)?, Arc::clone(&self.bands))))
+    }
+
+    fn unpacked(&self, resident: &Resident, name: &str) -> Result<Arc<dyn TensorWeights>> {
+        let number = self.number(name)?;
+        resident.tensor(name, || resident::unpack(&*self.source, number, &self.budget))
     }
 
     fn bias(&self, spec: &MapSpec) -> Result<Option<Tensor>> {

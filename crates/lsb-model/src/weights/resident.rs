@@ -7,12 +7,12 @@ use lsb_stream::{Budget, ReservedWeights, TensorWeights, WeightSource};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-/// Stored bits per weight up to which four bits each are taken to do when memory is planned.
-const NARROW_BITS: f64 = 3.6;
+/// How many bits a level takes unpacked where a weight takes so many stored, when memory is planned: the bits of levels of
+/// a normal distribution, of which all but a few fit. The last holds for all that take more.
+const UNPACKED_BITS: [(f64, f64); 4] = [(2.3, 4.0), (3.2, 5.0), (4.2, 6.0), (f64::INFINITY, 8.0)];
 
-/// Bytes per weight of unpacked levels, with room for steps and for levels that lie apart.
-const NARROW_BYTES: f64 = 0.6;
-const WIDE_BYTES: f64 = 1.1;
+/// Bits per weight of steps and of levels that lie apart.
+const BESIDE_BITS: f64 = 0.3;
 
 /// The form in which maps stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +28,13 @@ pub(super) enum Form {
 pub(super) struct Resident {
     form: Form,
     maps: Mutex<HashMap<String, Arc<dyn Linear>>>,
+    /// Tensors of maps, and those of which rows are read.
+    tensors: Mutex<HashMap<String, Arc<dyn TensorWeights>>>,
 }
 
 impl Resident {
     pub(super) fn new(form: Form) -> Self {
-        Resident { form, maps: Mutex::default() }
+        Resident { form, maps: Mutex::default(), tensors: Mutex::default() }
     }
 
     pub(super) fn is_dense(&self) -> bool {
@@ -53,9 +55,24 @@ impl Resident {
         Ok(map)
     }
 
+    /// The tensor of that name, which `unpack` makes if it was not used yet.
+    pub(super) fn tensor(
+        &self,
+        name: &str,
+        unpack: impl FnOnce() -> Result<Arc<dyn TensorWeights>>,
+    ) -> Result<Arc<dyn TensorWeights>> {
+        if let Some(tensor) = lock(&self.tensors).get(name) {
+            return Ok(Arc::clone(tensor));
+        }
+        let tensor = unpack()?;
+        lock(&self.tensors).insert(name.to_owned(), Arc::clone(&tensor));
+        Ok(tensor)
+    }
+
     /// Reads the map again when it is used next.
     pub(super) fn forget(&self, name: &str) {
         lock(&self.maps).remove(name);
+        lock(&self.tensors).remove(name);
     }
 }
 
@@ -71,7 +88,8 @@ pub(super) fn unpacked_bytes(source: &dyn WeightSource, numbers: &[usize]) -> Re
         any = true;
         let weights = open.facts().weights() as f64;
         let bits = 8.0 * source.held_bytes(number) as f64 / weights.max(1.0);
-        bytes += (weights * if bits <= NARROW_BITS { NARROW_BYTES } else { WIDE_BYTES }) as u64;
+        let unpacked = UNPACKED_BITS.iter().find(|(most, _)| bits <= *most).map_or(8.0, |(_, bits)| *bits);
+        bytes += (weights * (unpacked + BESIDE_BITS) / 8.0) as u64;
     }
     Ok(any.then_some(bytes))
 }
@@ -85,16 +103,22 @@ pub(super) fn unpack(
 ) -> Result<Arc<dyn TensorWeights>> {
     let open = source.open(number)?;
     let name = open.facts().name.clone();
-    let most = if open.has_products() { open.unpacked_bytes() } else { source.held_bytes(number) };
-    let Ok(memory) = budget.reserve(most, &name) else {
-        tracing::warn!("{name} does not fit the memory unpacked and is read for every token");
-        return Ok(open.into());
+    let kept = if open.has_products() {
+        let room = budget.limit().saturating_sub(budget.used());
+        open.unpack(room)?.and_then(|weights| {
+            let memory = budget.reserve(weights.bytes(), &name).ok()?;
+            Some(ReservedWeights::new(Box::new(weights), memory))
+        })
+    } else if let Ok(memory) = budget.reserve(source.held_bytes(number), &name) {
+        Some(ReservedWeights::new(source.hold(number)?, memory))
+    } else {
+        None
     };
-    let Some(weights) = open.unpack()? else {
-        return Ok(Arc::new(ReservedWeights::new(source.hold(number)?, memory)));
-    };
-    // What was unpacked says what it takes.
-    drop(memory);
-    let memory = budget.reserve(weights.bytes(), &name)?;
-    Ok(Arc::new(ReservedWeights::new(Box::new(weights), memory)))
+    Ok(match kept {
+        Some(weights) => Arc::new(weights),
+        None => {
+            tracing::warn!("{name} does not fit the memory unpacked and is read for every token");
+            open.into()
+        }
+    })
 }

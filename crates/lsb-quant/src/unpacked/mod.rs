@@ -1,16 +1,24 @@
-//! Levels of tiles in a form that is multiplied as fast as memory gives it: four bits each, or eight where four are too few,
-//! with the rare larger ones apart. For weights that stay in memory while text is generated.
+//! Levels of tiles in a form that is multiplied as fast as memory gives it: as few bits each as nearly all of them need, with
+//! the others apart. For weights that stay in memory while text is generated.
 
+mod form;
+mod inputs;
 mod kernel;
 #[cfg(test)]
 mod tests;
 
 use crate::Isa;
-use kernel::{GROUP, Width};
+use crate::lanes::{Lanes, Work, dispatch};
+use form::{Block, Form, GROUP, PANEL};
+use inputs::Inputs;
+use kernel::Panels;
+use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
 
-/// The share of levels that may lie apart in a tile of four bits; 1 / this.
-const APART: usize = 64;
+/// The share of levels that may lie apart in a tile; 1 / this. They take as much memory as one more bit of each level would
+/// at 1 / 96, and are slower.
+const APART: usize = 256;
 
 /// The weights of a tile, unpacked: `level * step of the column * factor of the row` and a power of two.
 #[derive(Clone)]
@@ -29,17 +37,24 @@ enum Content {
 
 #[derive(Clone)]
 struct Levels {
-    width: Width,
-    /// Row by row, in whole groups of 32 columns.
+    form: Form,
     packed: Vec<u8>,
-    /// The step of each column, in whole groups: 0 where a column is missing.
+    /// The step of each column.
     steps: Vec<f32>,
     /// The factor of each row; empty where all are 1.
     factors: Vec<f32>,
     /// A power of two in two factors.
     powers: [f32; 2],
-    /// Row, column and level of what `packed` has a 0 for, row by row.
-    apart: Vec<(u32, u32, i32)>,
+    /// What `packed` has a 0 for, row by row.
+    apart: Vec<Apart>,
+}
+
+/// A level outside of what the others have bits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Apart {
+    pub(crate) row: u32,
+    pub(crate) col: u32,
+    pub(crate) level: i32,
 }
 
 /// The levels of a tile, before they are packed.
@@ -53,8 +68,19 @@ pub(crate) struct Unpacking<'a> {
     pub(crate) powers: [f32; 2],
     /// Rows of whole groups of 32 columns; what stands for missing columns means nothing.
     pub(crate) levels: &'a mut [i16],
-    /// Row, column and level of those that are none of `levels`, which has a 0 there.
-    pub(crate) apart: Vec<(u32, u32, i32)>,
+    /// Those that are none of `levels`, which has a 0 there.
+    pub(crate) apart: Vec<Apart>,
+}
+
+/// What products of a tile need besides it.
+#[derive(Debug, Default)]
+struct Workspace {
+    inputs: Inputs,
+    sums: Vec<f32>,
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
 impl UnpackedTile {
@@ -70,24 +96,25 @@ impl UnpackedTile {
         for row in levels.chunks_mut(padded.max(1)) {
             row.get_mut(cols..).unwrap_or_default().fill(0);
         }
-        let beyond = |width: Width| levels.iter().filter(|l| !width.range().contains(*l)).count();
-        let narrow = beyond(Width::Nibbles) + apart.len() <= rows * cols / APART;
-        let width = if narrow { Width::Nibbles } else { Width::Bytes };
+        let form = dispatch(Narrowest { levels, apart: (rows * cols / APART).saturating_sub(apart.len()) });
+        let (least, most) = (*form.range().start(), *form.range().end());
         for (row, levels) in (0..).zip(levels.chunks_mut(padded.max(1))) {
-            for (col, level) in (0..).zip(levels) {
-                if !width.range().contains(level) {
-                    apart.push((row, col, i32::from(std::mem::take(level))));
+            for (first, levels) in (0..).step_by(GROUP).zip(levels.as_chunks_mut::<GROUP>().0) {
+                // Most groups have none: one test for all.
+                if !levels.iter().fold(false, |any, &level| any | (level < least) | (level > most)) {
+                    continue;
+                }
+                for (col, level) in (first..).zip(levels).filter(|(_, level)| !form.range().contains(*level))
+                {
+                    apart.push(Apart { row, col, level: i32::from(std::mem::take(level)) });
                 }
             }
         }
         apart.sort_unstable();
         apart.shrink_to_fit();
-        let mut padded_steps = Vec::with_capacity(padded);
-        padded_steps.extend_from_slice(steps);
-        padded_steps.resize(padded, 0.0);
-        let packed = width.pack(levels);
+        let packed = dispatch(Pack { form, levels, rows, padded });
         let factors = factors.get(..rows).unwrap_or_default().to_vec();
-        let levels = Levels { width, packed, steps: padded_steps, factors, powers, apart };
+        let levels = Levels { form, packed, steps: steps.to_vec(), factors, powers, apart };
         UnpackedTile { rows, cols, content: Content::Levels(levels) }
     }
 
@@ -98,16 +125,10 @@ impl UnpackedTile {
             Content::Levels(l) => {
                 l.packed.capacity()
                     + size_of::<f32>() * (l.steps.capacity() + l.factors.capacity())
-                    + size_of::<(u32, u32, i32)>() * l.apart.capacity()
+                    + size_of::<Apart>() * l.apart.capacity()
             }
         };
         (size_of::<Self>() + content) as u64
-    }
-
-    /// Bytes that a tile of that size takes at most, but for levels that lie apart.
-    pub fn most_bytes(rows: u64, cols: u64) -> u64 {
-        let padded = cols.next_multiple_of(GROUP as u64);
-        size_of::<Self>() as u64 + rows * padded + 4 * (rows + padded)
     }
 
     /// Writes the weights, row by row, into `out`: the same that its codec decodes.
@@ -115,41 +136,57 @@ impl UnpackedTile {
     /// # Panics
     /// If `out` is not as long as the tile.
     pub fn decode(&self, out: &mut [f32]) {
-        assert_eq!(out.len(), self.rows * self.cols);
+        self.decode_rows(0..self.rows, out);
+    }
+
+    /// Writes the weights of `rows`, row by row, into `out`: the same that its codec decodes.
+    ///
+    /// # Panics
+    /// If there are no such rows, or `out` is not as long as they are.
+    pub fn decode_rows(&self, rows: Range<usize>, out: &mut [f32]) {
+        assert!(rows.end <= self.rows);
+        assert_eq!(out.len(), rows.len() * self.cols);
         let l = match &self.content {
             Content::Constant(value) => return out.fill(*value),
             Content::Levels(levels) => levels,
         };
-        let row_bytes = l.width.bytes(l.steps.len());
-        for (row, (out, packed)) in
-            out.chunks_mut(self.cols.max(1)).zip(l.packed.chunks(row_bytes.max(1))).enumerate()
-        {
-            for (group, out) in out.chunks_mut(GROUP).enumerate() {
-                let levels = l.width.group(packed, group);
-                let steps = &l.steps[group * GROUP..];
-                for ((w, level), step) in out.iter_mut().zip(levels).zip(steps) {
-                    *w = l.weight(level, *step, row);
+        let panel_bytes = self.cols.div_ceil(GROUP) * l.form.block_bytes();
+        for (panel, packed) in l.packed.chunks(panel_bytes.max(1)).enumerate() {
+            let here = rows.start.max(panel * PANEL)..rows.end.min((panel + 1) * PANEL);
+            if here.is_empty() {
+                continue;
+            }
+            for (group, packed) in packed.chunks(l.form.block_bytes()).enumerate() {
+                let block = l.form.unpack(packed);
+                let cols = group * GROUP..((group + 1) * GROUP).min(self.cols);
+                let steps = &l.steps[cols.clone()];
+                for row in here.clone() {
+                    let out = &mut out[(row - rows.start) * self.cols..][cols.clone()];
+                    let factor = l.factor(row);
+                    for ((weight, level), step) in out.iter_mut().zip(&block[row % PANEL]).zip(steps) {
+                        *weight = l.weight(f32::from(*level), *step, factor);
+                    }
                 }
             }
         }
-        for &(row, col, level) in &l.apart {
+        let first = l.apart.partition_point(|apart| (apart.row as usize) < rows.start);
+        for &Apart { row, col, level } in &l.apart[first..] {
             let (row, col) = (row as usize, col as usize);
-            out[row * self.cols + col] = l.weight(level as f32, l.steps[col], row);
+            if row >= rows.end {
+                break;
+            }
+            out[(row - rows.start) * self.cols + col] = l.weight(level as f32, l.steps[col], l.factor(row));
         }
     }
 
-    /// Adds the products of the tile with the inputs of its columns, `x(token)`, to `y`, of shape `[tokens, rows]`. `buffer` is
-    /// for the function's own use. Sums are the same on every processor.
+    /// Adds the products of the tile with the inputs of its columns, `x(token)`, to `y`, of shape `[tokens, rows]`.
+    ///
+    /// Inputs, each times the step of its column, are rounded to 16 bits: in each group of 32 columns, by `2^-16` of the largest
+    /// of them at most. Their sums with levels are exact in a group and f32 beyond it. Results are the same on every processor.
     ///
     /// # Panics
     /// If a length does not fit the tile.
-    pub fn add_products<'x>(
-        &self,
-        x: impl Fn(usize) -> &'x [f32],
-        tokens: usize,
-        y: &mut [f32],
-        buffer: &mut Vec<f32>,
-    ) {
+    pub fn add_products<'x>(&self, x: impl Fn(usize) -> &'x [f32], tokens: usize, y: &mut [f32]) {
         assert_eq!(y.len(), tokens * self.rows);
         let l = match &self.content {
             Content::Constant(value) => {
@@ -161,29 +198,37 @@ impl UnpackedTile {
             }
             Content::Levels(levels) => levels,
         };
-        // Steps go into inputs, so that only levels are left to be multiplied.
-        let padded = l.steps.len();
-        buffer.clear();
-        buffer.resize(tokens * padded + self.rows, 0.0);
-        let (inputs, sums) = buffer.split_at_mut(tokens * padded);
-        let [a, b] = l.powers;
-        for (token, inputs) in inputs.chunks_mut(padded.max(1)).enumerate() {
-            let x = x(token);
-            assert_eq!(x.len(), self.cols);
-            for ((input, x), step) in inputs.iter_mut().zip(x).zip(&l.steps) {
-                *input = x * step * a * b;
+        WORKSPACE.with_borrow_mut(|Workspace { inputs, sums }| {
+            // Steps go into inputs, so that only levels are left to be multiplied.
+            inputs.begin(self.cols);
+            for token in 0..tokens {
+                let x = x(token);
+                assert_eq!(x.len(), self.cols);
+                inputs.push(x, &l.steps, l.powers);
             }
-        }
-        let isa = Isa::chosen();
-        for (inputs, y) in inputs.chunks(padded.max(1)).zip(y.chunks_mut(self.rows.max(1))) {
-            kernel::sums(isa, l.width, &l.packed, inputs, sums);
-            for &(row, col, level) in &l.apart {
-                sums[row as usize] += level as f32 * inputs[col as usize];
+            let padded = self.rows.next_multiple_of(PANEL);
+            sums.clear();
+            sums.resize(tokens * padded, 0.0);
+            let panels = Panels { form: l.form, groups: self.cols.div_ceil(GROUP), packed: &l.packed };
+            kernel::sums(Isa::chosen(), &panels, inputs, tokens, sums);
+            for (token, (sums, y)) in
+                sums.chunks_mut(padded.max(1)).zip(y.chunks_mut(self.rows.max(1))).enumerate()
+            {
+                let x = x(token);
+                for &Apart { row, col, level } in &l.apart {
+                    let col = col as usize;
+                    sums[row as usize] += level as f32 * l.input(x[col], col);
+                }
+                if l.factors.is_empty() {
+                    y.iter_mut().zip(&*sums).for_each(|(y, sum)| *y += sum);
+                } else {
+                    y.iter_mut()
+                        .zip(&*sums)
+                        .zip(&l.factors)
+                        .for_each(|((y, sum), factor)| *y += factor * sum);
+                }
             }
-            for (row, (y, sum)) in y.iter_mut().zip(&*sums).enumerate() {
-                *y += l.factor(row) * sum;
-            }
-        }
+        });
     }
 }
 
@@ -192,22 +237,101 @@ impl Levels {
         self.factors.get(row).copied().unwrap_or(1.0)
     }
 
-    fn weight(&self, level: f32, step: f32, row: usize) -> f32 {
+    #[inline]
+    fn weight(&self, level: f32, step: f32, factor: f32) -> f32 {
         let [a, b] = self.powers;
-        (level * step * self.factor(row) * a * b).clamp(f32::MIN, f32::MAX)
+        (level * step * factor * a * b).clamp(f32::MIN, f32::MAX)
+    }
+
+    /// An activation times the step of its column.
+    fn input(&self, x: f32, col: usize) -> f32 {
+        let [a, b] = self.powers;
+        x * self.steps[col] * a * b
+    }
+}
+
+/// Looks for the narrowest form that leaves no more than `apart` levels out; the widest one may leave more.
+struct Narrowest<'a> {
+    levels: &'a [i16],
+    apart: usize,
+}
+
+impl Work for Narrowest<'_> {
+    type Output = Form;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) -> Form {
+        // How many levels each form leaves out, in lanes that are read before they could overflow.
+        let mut out = [0_usize; Form::ALL.len()];
+        for levels in self.levels.chunks(GROUP << 10) {
+            let (groups, rest) = levels.as_chunks::<GROUP>();
+            for (out, form) in out.iter_mut().zip(Form::ALL) {
+                let (least, most) = (*form.range().start(), *form.range().end());
+                let mut lanes = [0_u16; GROUP];
+                for group in groups {
+                    for (lane, &level) in lanes.iter_mut().zip(group) {
+                        *lane += u16::from((level < least) | (level > most));
+                    }
+                }
+                *out += lanes.iter().map(|&lane| usize::from(lane)).sum::<usize>();
+                *out += rest.iter().filter(|level| !form.range().contains(*level)).count();
+            }
+        }
+        let fits = |&(out, _): &(usize, Form)| out <= self.apart;
+        out.into_iter().zip(Form::ALL).find(fits).map_or(Form::Eight, |(_, form)| form)
+    }
+}
+
+/// Packs rows of `padded` levels each into blocks; rows that the last panel lacks are 0.
+struct Pack<'a> {
+    form: Form,
+    levels: &'a [i16],
+    rows: usize,
+    padded: usize,
+}
+
+impl Work for Pack<'_> {
+    type Output = Vec<u8>;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) -> Vec<u8> {
+        // Once for each form, so that bits are constants.
+        match self.form {
+            Form::Four => self.blocks(Form::Four),
+            Form::Five => self.blocks(Form::Five),
+            Form::Six => self.blocks(Form::Six),
+            Form::Eight => self.blocks(Form::Eight),
+        }
+    }
+}
+
+impl Pack<'_> {
+    #[inline(always)]
+    fn blocks(&self, form: Form) -> Vec<u8> {
+        let (panels, groups) = (self.rows.div_ceil(PANEL), self.padded / GROUP);
+        let mut packed = vec![0; panels * groups * form.block_bytes()];
+        for (index, packed) in packed.chunks_exact_mut(form.block_bytes()).enumerate() {
+            let (panel, group) = (index / groups, index % groups);
+            let mut block: Block = [[0; GROUP]; PANEL];
+            for (row, out) in (panel * PANEL..self.rows).zip(&mut block) {
+                out.copy_from_slice(&self.levels[row * self.padded + group * GROUP..][..GROUP]);
+            }
+            form.pack(&block, packed);
+        }
+        packed
     }
 }
 
 impl fmt::Debug for UnpackedTile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = match &self.content {
+        let form = match &self.content {
             Content::Constant(_) => None,
-            Content::Levels(levels) => Some(levels.width),
+            Content::Levels(levels) => Some(levels.form),
         };
         f.debug_struct("UnpackedTile")
             .field("rows", &self.rows)
             .field("cols", &self.cols)
-            .field("width", &width)
+            .field("form", &form)
             .finish_non_exhaustive()
     }
 }

@@ -1,33 +1,40 @@
 //! Unpacked tiles against what was packed.
 
-use super::kernel::{GROUP, Width};
 use super::*;
+use proptest::prelude::*;
 
-fn levels(rows: usize, cols: usize, spread: i64, seed: u64) -> Vec<i16> {
-    let padded = cols.next_multiple_of(GROUP);
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
-    let mut next = || {
+    move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // The sum of four is close to normal, so that few are far out.
-        (0..4).map(|i| (state >> (10 * i + 8)) as i64 % (spread + 1) - spread / 2).sum::<i64>() / 2
-    };
-    (0..rows * padded).map(|_| next() as i16).collect()
+        state >> 33
+    }
+}
+
+fn levels(rows: usize, cols: usize, spread: u64, seed: u64) -> Vec<i16> {
+    let mut next = numbers(seed);
+    let padded = cols.next_multiple_of(GROUP);
+    // The sum of four is close to normal, so that few are far out.
+    let mut level = || (0..4).map(|_| (next() % (spread + 1)) as i64 - spread as i64 / 2).sum::<i64>() / 2;
+    (0..rows * padded).map(|_| level() as i16).collect()
 }
 
 #[test]
 fn what_is_packed_comes_back() {
-    for (rows, cols, spread, width) in [
-        (5_usize, 70_usize, 6, Width::Nibbles),
-        (64, 32, 8, Width::Nibbles),
-        (64, 33, 200, Width::Bytes),
-        (9, 100, 900, Width::Bytes),
-        (1, 1, 2, Width::Nibbles),
+    for (rows, cols, spread, form) in [
+        (5_usize, 70_usize, 6, Form::Four),
+        (64, 32, 8, Form::Four),
+        (40, 100, 14, Form::Five),
+        (17, 130, 28, Form::Six),
+        (64, 33, 100, Form::Eight),
+        (9, 100, 900, Form::Eight),
+        (1, 1, 2, Form::Four),
     ] {
         let padded = cols.next_multiple_of(GROUP);
         let given = levels(rows, cols, spread, 7);
         let steps: Vec<f32> = (0..cols).map(|c| 0.5 + c as f32).collect();
         let factors: Vec<f32> = (0..rows).map(|r| 1.0 / (1 + r) as f32).collect();
-        let apart = vec![(0, 0, 70_000)];
+        let apart = vec![Apart { row: 0, col: 0, level: 70_000 }];
         let mut shown = given.clone();
         shown[0] = 0;
         let tile = UnpackedTile::new(Unpacking {
@@ -39,7 +46,7 @@ fn what_is_packed_comes_back() {
         });
         let Content::Levels(packed) = &tile.content else { panic!("levels") };
         if rows > 1 {
-            assert_eq!(packed.width, width, "{rows} x {cols}, levels up to {spread}");
+            assert_eq!(packed.form, form, "{rows} x {cols}, levels up to {spread}");
         }
         let mut out = vec![f32::NAN; rows * cols];
         tile.decode(&mut out);
@@ -48,30 +55,100 @@ fn what_is_packed_comes_back() {
             let level = if i == 0 { 70_000 } else { i32::from(given[row * padded + col]) };
             assert_eq!(*w, level as f32 * steps[col] * factors[row] * 0.25 * 2.0, "row {row}, column {col}");
         }
-        let held = packed.apart.len() * 12;
-        assert!(tile.bytes() - held as u64 <= UnpackedTile::most_bytes(rows as u64, cols as u64));
+        let some = rows / 3..rows.div_ceil(2);
+        let mut out_of_some = vec![f32::NAN; some.len() * cols];
+        tile.decode_rows(some.clone(), &mut out_of_some);
+        assert_eq!(out_of_some, out[some.start * cols..some.end * cols]);
+        let padded = rows.next_multiple_of(PANEL) * padded;
+        let beside = 4 * (rows + cols) + packed.apart.len() * size_of::<Apart>() + size_of::<UnpackedTile>();
+        assert_eq!(tile.bytes(), (padded * form.bits() / 8 + beside) as u64);
     }
 }
 
-#[test]
-fn kernels_give_the_bits_of_the_scalar_code() {
-    for width in [Width::Nibbles, Width::Bytes] {
-        for (rows, cols) in [(1, 32), (4, 64), (7, 96), (33, 512), (3, 0)] {
-            let levels: Vec<i16> = levels(rows, cols, 30, 3)
-                .iter()
-                .map(|&level| level.clamp(*width.range().start(), *width.range().end()))
-                .collect();
-            let packed = width.pack(&levels);
-            let inputs: Vec<f32> = (0..cols).map(|c| ((c * c + 3) as f32).sin()).collect();
+proptest! {
+    #[test]
+    fn prop_blocks_come_back_in_every_form(seed in any::<u64>()) {
+        let mut next = numbers(seed);
+        for form in Form::ALL {
+            let offset = form.offset();
+            let block: Block = std::array::from_fn(|_| {
+                std::array::from_fn(|_| (next() % (2 * offset as u64)) as i16 - offset)
+            });
+            let mut packed = vec![0; form.block_bytes()];
+            form.pack(&block, &mut packed);
+            prop_assert_eq!(form.unpack(&packed), block);
+        }
+    }
+
+    #[test]
+    fn prop_kernels_give_the_bits_of_the_scalar_code(
+        rows in 1usize..70,
+        cols in 1usize..140,
+        tokens in 1usize..8,
+        largest in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let mut next = numbers(seed);
+        for form in Form::ALL {
+            let offset = form.offset();
+            let padded = cols.next_multiple_of(GROUP);
+            let mut level = || if largest { -offset } else { (next() % (2 * offset as u64)) as i16 - offset };
+            let levels: Vec<i16> = (0..rows * padded).map(|_| level()).collect();
+            let packed = dispatch(Pack { form, levels: &levels, rows, padded });
+            let mut inputs = Inputs::default();
+            inputs.begin(cols);
+            for token in 0..tokens {
+                // All of the largest magnitude, or of many.
+                let x = |c: usize| if largest { -1.0 } else { ((token * cols + c * c + 3) as f32).sin().powi(5) };
+                let x: Vec<f32> = (0..cols).map(x).collect();
+                inputs.push(&x, &vec![0.25; cols], [1.0, 2.0]);
+            }
+            let panels = Panels { form, groups: padded / GROUP, packed: &packed };
             let run = |isa| {
-                let mut sums = vec![f32::NAN; rows];
-                kernel::sums(isa, width, &packed, &inputs, &mut sums);
+                let mut sums = vec![f32::NAN; tokens * rows.next_multiple_of(PANEL)];
+                kernel::sums(isa, &panels, &inputs, tokens, &mut sums);
                 sums.iter().map(|s| s.to_bits()).collect::<Vec<_>>()
             };
             let expected = run(Isa::Scalar);
             for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-                assert_eq!(run(isa), expected, "{width:?}, {rows} x {cols}, {}", isa.name());
+                prop_assert_eq!(run(isa), expected.clone(), "{:?}, {} x {}, {}", form, rows, cols, isa.name());
             }
+        }
+    }
+
+    #[test]
+    fn prop_products_are_those_of_the_weights(
+        rows in 1usize..40,
+        cols in 1usize..100,
+        spread in 1u64..200,
+        seed in any::<u64>(),
+    ) {
+        let mut next = numbers(seed);
+        let mut number = || next() as f32 / (1u64 << 30) as f32 - 1.0;
+        let steps: Vec<f32> = (0..cols).map(|_| 1.5 + number()).collect();
+        let factors: Vec<f32> = (0..rows).map(|_| 1.5 + number()).collect();
+        let mut levels = levels(rows, cols, spread, seed);
+        let apart = if levels[0] == 0 { vec![Apart { row: 0, col: 0, level: -300 }] } else { Vec::new() };
+        let tile = UnpackedTile::new(Unpacking {
+            steps: &steps,
+            factors: &factors,
+            powers: [0.5, 0.5],
+            levels: &mut levels,
+            apart,
+        });
+        let mut weights = vec![0.0; rows * cols];
+        tile.decode(&mut weights);
+        let x: Vec<f32> = (0..2 * cols).map(|_| number()).collect();
+        let mut y = vec![1.0; 2 * rows];
+        tile.add_products(|token| &x[token * cols..][..cols], 2, &mut y);
+        for (i, y) in y.iter().enumerate() {
+            let (token, row) = (i / rows, i % rows);
+            let terms = weights[row * cols..][..cols].iter().zip(&x[token * cols..]);
+            let expected = 1.0 + terms.clone().map(|(w, x)| f64::from(*w) * f64::from(*x)).sum::<f64>();
+            // Columns have steps that differ by 5 at most: so does the rounding of an input from that of the largest.
+            let most: f64 = terms.clone().map(|(w, _)| f64::from(w.abs())).sum();
+            let off = (f64::from(*y) - expected).abs();
+            prop_assert!(off <= 5.0 * most / 65_278.0 + 1e-5, "{off} of {most}");
         }
     }
 }
@@ -81,6 +158,25 @@ fn equal_weights_are_multiplied_as_one() {
     let tile = UnpackedTile::constant(3, 2, 0.5);
     let x = [1.0, 2.0, -4.0, 1.0];
     let mut y = [1.0; 6];
-    tile.add_products(|token| &x[2 * token..2 * token + 2], 2, &mut y, &mut Vec::new());
+    tile.add_products(|token| &x[2 * token..2 * token + 2], 2, &mut y);
     assert_eq!(y, [2.5, 2.5, 2.5, -0.5, -0.5, -0.5]);
+}
+
+#[test]
+fn an_activation_that_is_not_finite_makes_products_so() {
+    let mut levels = vec![1; GROUP];
+    let tile = UnpackedTile::new(Unpacking {
+        steps: &[1.0; GROUP],
+        factors: &[],
+        powers: [1.0; 2],
+        levels: &mut levels,
+        apart: Vec::new(),
+    });
+    for bad in [f32::NAN, f32::INFINITY] {
+        let mut x = [1.0; GROUP];
+        x[3] = bad;
+        let mut y = [0.0];
+        tile.add_products(|_| &x, 1, &mut y);
+        assert!(!y[0].is_finite());
+    }
 }

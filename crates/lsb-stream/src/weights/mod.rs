@@ -159,6 +159,12 @@ pub trait TensorWeights: Send + Sync {
         false
     }
 
+    /// True where [`TensorWeights::add_products`] takes less time for so many tokens than decoding the weights and multiplying
+    /// them by a library.
+    fn products_pay(&self, tokens: usize) -> bool {
+        self.has_products() && tokens <= PRODUCT_TOKENS
+    }
+
     /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles,
     /// with the inputs `x`, of shape `[tokens, columns of the matrix]`. The weights are never written out; results are as
     /// near to those of decoded weights as [`lsb_quant::TileProducts`] says. Two tiles at once are faster than one by one.
@@ -181,20 +187,19 @@ pub trait TensorWeights: Send + Sync {
         Err(no_products(self.facts()))
     }
 
-    /// The same weights unpacked into memory, to be multiplied many times as fast as memory gives them; `None` where
-    /// [`TensorWeights::has_products`] is false. Takes at most [`TensorWeights::unpacked_bytes`] of memory.
+    /// The same weights unpacked into memory, to be multiplied many times as fast as memory gives them; `None` where they take
+    /// more than `room` bytes, or [`TensorWeights::has_products`] is false.
     ///
     /// # Errors
     /// As [`TensorWeights::read_f32`].
-    fn unpack(&self) -> Result<Option<UnpackedWeights>> {
+    fn unpack(&self, room: u64) -> Result<Option<UnpackedWeights>> {
+        let _ = room;
         Ok(None)
     }
-
-    /// Bytes of memory that [`TensorWeights::unpack`] takes at most, but for a few levels that lie apart.
-    fn unpacked_bytes(&self) -> u64 {
-        0
-    }
 }
+
+/// Tokens up to which multiplying tiles while they are decoded takes less time than decoding all of them first.
+const PRODUCT_TOKENS: usize = 8;
 
 impl Debug for dyn TensorWeights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -314,24 +314,28 @@ impl TensorWeights for Open {
         Ok(())
     }
 
-    fn unpack(&self) -> Result<Option<UnpackedWeights>> {
+    fn unpack(&self, room: u64) -> Result<Option<UnpackedWeights>> {
         let Some(products) = self.decoder.products() else { return Ok(None) };
         check_float(&self.facts)?;
-        let tiles: Vec<Result<UnpackedTile>> = (0..self.tiling().len())
+        let taken = AtomicU64::new(0);
+        let tiles: Vec<Result<Option<UnpackedTile>>> = (0..self.tiling().len())
             .into_par_iter()
             .map_init(Vec::new, |stored, index| {
+                if taken.load(Ordering::Relaxed) > room {
+                    return Ok(None);
+                }
                 let tile = self.tiling().tile(index);
                 let parts = self.parts(&tile, stored)?;
-                products.unpack(&tile, &parts).map_err(|e| self.in_tile(e, &tile))
+                let unpacked = products.unpack(&tile, &parts).map_err(|e| self.in_tile(e, &tile))?;
+                taken.fetch_add(unpacked.bytes(), Ordering::Relaxed);
+                Ok(Some(unpacked))
             })
             .collect();
         // The first error in the order of the tiles wins, whatever order the threads ran in.
-        let tiles = tiles.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok(Some(UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)))
-    }
-
-    fn unpacked_bytes(&self) -> u64 {
-        let tiling = self.tiling();
-        (0..tiling.len()).map(|i| tiling.tile(i)).map(|t| UnpackedTile::most_bytes(t.rows, t.cols)).sum()
+        let tiles: Option<Vec<_>> = tiles.into_iter().collect::<Result<_>>()?;
+        let fits = taken.into_inner() <= room;
+        Ok(tiles
+            .filter(|_| fits)
+            .map(|tiles| UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)))
     }
 }

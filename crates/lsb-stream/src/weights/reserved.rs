@@ -50,6 +50,10 @@ impl TensorWeights for ReservedWeights {
         self.weights.has_products()
     }
 
+    fn products_pay(&self, tokens: usize) -> bool {
+        self.weights.products_pay(tokens)
+    }
+
     fn add_products(
         &self,
         tiles: Range<u64>,
@@ -61,11 +65,7 @@ impl TensorWeights for ReservedWeights {
         self.weights.add_products(tiles, x, tokens, y, scratch)
     }
 
-    fn unpack(&self) -> Result<Option<UnpackedWeights>> {
-        self.weights.unpack()
-    }
-
-    fn unpacked_bytes(&self) -> u64 {
-        self.weights.unpacked_bytes()
+    fn unpack(&self, room: u64) -> Result<Option<UnpackedWeights>> {
+        self.weights.unpack(room)
     }
 }

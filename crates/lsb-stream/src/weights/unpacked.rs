@@ -1,6 +1,5 @@
 //! Weights of a package that stay in memory unpacked, where tiles are multiplied as fast as memory gives them.
 
-use super::cover::gather;
 use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run, not_exact};
 use crate::Result;
 use lsb_format::Tiling;
@@ -44,22 +43,33 @@ impl TensorWeights for UnpackedWeights {
         4 * self.tiling.tile_rows().min(self.tiling.rows()) * self.tiling.tile_cols().min(self.tiling.cols())
     }
 
+    /// Of each tile, only the rows that are asked for.
     fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
         check_float(&self.facts)?;
         check_run(&self.facts, &elements, size_of_val(out), 32)?;
-        gather(
-            &self.tiling,
-            elements,
-            |n| n as usize,
-            out,
-            &mut scratch.values,
-            |tile, out| {
-                if let Some(unpacked) = self.tiles.get(tile.index as usize) {
-                    unpacked.decode(out);
+        let (tiling, cols) = (&self.tiling, self.tiling.cols());
+        let rows = elements.start / cols.max(1)..elements.end.div_ceil(cols.max(1));
+        let first = rows.start / tiling.tile_rows() * tiling.across();
+        for (index, unpacked) in (0..).zip(&self.tiles).skip(first as usize) {
+            let tile = tiling.tile(index);
+            let here = rows.start.max(tile.row)..rows.end.min(tile.row + tile.rows);
+            if here.is_empty() {
+                break;
+            }
+            let values = &mut scratch.values;
+            values.clear();
+            values.resize(((here.end - here.start) * tile.cols) as usize, 0.0);
+            unpacked.decode_rows((here.start - tile.row) as usize..(here.end - tile.row) as usize, values);
+            for (row, values) in here.zip(values.chunks(tile.cols as usize)) {
+                let begin = row * cols + tile.col;
+                let (from, to) = (begin.max(elements.start), (begin + tile.cols).min(elements.end));
+                if from < to {
+                    out[(from - elements.start) as usize..(to - elements.start) as usize]
+                        .copy_from_slice(&values[(from - begin) as usize..(to - begin) as usize]);
                 }
-                Ok(())
-            },
-        )
+            }
+        }
+        Ok(())
     }
 
     fn read_exact(&self, _: Range<u64>, _: &mut [u8], _: &mut Scratch) -> Result<()> {
@@ -70,13 +80,18 @@ impl TensorWeights for UnpackedWeights {
         true
     }
 
+    /// Nothing has to be decoded, and products of integers take less time than those of f32.
+    fn products_pay(&self, _: usize) -> bool {
+        true
+    }
+
     fn add_products(
         &self,
         tiles: Range<u64>,
         x: &[f32],
         tokens: usize,
         y: &mut [f32],
-        scratch: &mut Scratch,
+        _: &mut Scratch,
     ) -> Result<()> {
         let _phase = tracing::debug_span!("multiplying").entered();
         let width = self.tiling.cols() as usize;
@@ -85,7 +100,7 @@ impl TensorWeights for UnpackedWeights {
                 continue;
             };
             let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
-            unpacked.add_products(inputs, tokens, y, &mut scratch.values);
+            unpacked.add_products(inputs, tokens, y);
         }
         Ok(())
     }

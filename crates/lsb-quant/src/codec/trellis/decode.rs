@@ -9,7 +9,7 @@ use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::lanes::{Lanes, Work, dispatch, halves};
 use crate::scale::TileExponent;
-use crate::unpacked::Unpacking;
+use crate::unpacked::{Apart, Unpacking};
 use crate::{MatrixInfo, Result, TensorDecoder, TileProducts, UnpackedTile};
 use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
@@ -116,7 +116,7 @@ impl TileProducts for Decoder {
 struct Plain<'a> {
     padded: usize,
     levels: &'a mut [i16],
-    escapes: Vec<(u32, u32, i32)>,
+    escapes: Vec<Apart>,
 }
 
 impl Sink for Plain<'_> {
@@ -127,7 +127,7 @@ impl Sink for Plain<'_> {
     }
 
     fn escape(&mut self, _: usize, row: usize, col: usize, level: i32) {
-        self.escapes.push((row as u32, col as u32, level));
+        self.escapes.push(Apart { row: row as u32, col: col as u32, level });
     }
 }
 

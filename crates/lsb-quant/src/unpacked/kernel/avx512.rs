@@ -1,100 +1,160 @@
-//! Four rows at a time, each in two vectors of partial sums: so many additions are under way that none waits for another.
+//! A panel of rows in a vector: products of bytes, four columns summed in one instruction (VNNI), for the high and the low
+//! digits of inputs. Where there are tokens enough, two panels and four tokens at a time, so that neither levels nor digits are
+//! loaded more often than needed.
+//!
+//! No closures: the compiler makes functions of them here, and vectors go through memory.
 
-use super::{GROUP, Width, scalar};
+use super::Panels;
 use crate::Isa;
+use crate::unpacked::form::{Form, PANEL, QUAD, QUAD_BYTES, QUADS};
+use crate::unpacked::inputs::{Inputs, Token};
 use std::arch::x86_64::*;
 
-/// Rows at a time.
-const ROWS: usize = 4;
+/// Panels at a time.
+const PANELS: usize = 2;
+
+/// Tokens at a time.
+const TOKENS: usize = 4;
 
 /// See [`super::sums`]. False where the processor cannot.
-pub(super) fn sums(width: Width, packed: &[u8], inputs: &[f32], sums: &mut [f32]) -> bool {
-    if !Isa::Avx512.is_available() {
+pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) -> bool {
+    if !Isa::Avx512.is_available() || !is_x86_feature_detected!("avx512vnni") {
         return false;
     }
-    // SAFETY: the processor has what the functions are compiled for.
+    // SAFETY: the processor has what the function is compiled for.
     #[allow(unsafe_code)]
     unsafe {
-        match width {
-            Width::Nibbles => rows::<true>(packed, inputs, sums),
-            Width::Bytes => rows::<false>(packed, inputs, sums),
+        match panels.form {
+            Form::Four => all::<4>(panels, inputs, tokens, sums),
+            Form::Five => all::<5>(panels, inputs, tokens, sums),
+            Form::Six => all::<6>(panels, inputs, tokens, sums),
+            Form::Eight => all::<8>(panels, inputs, tokens, sums),
         }
     }
     true
 }
 
-/// A group of levels in two vectors.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn unpack<const NIBBLES: bool>(packed: &[u8]) -> [__m512; 2] {
-    if NIBBLES {
-        let table = _mm512_setr_ps(
-            -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
-        );
-        let bytes = _mm512_cvtepu8_epi32(load(packed));
-        // A look-up takes the lowest four bits of each number and passes over the others.
-        [bytes, _mm512_srli_epi32::<4>(bytes)].map(|indices| _mm512_permutexvar_ps(indices, table))
-    } else {
-        [0, GROUP / 2].map(|first| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load(&packed[first..]))))
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) {
+    let count = panels.count();
+    let rows = count * PANEL;
+    // All tokens meet a pair of panels before the next pair: levels come from memory once.
+    for first in (0..count).step_by(PANELS) {
+        let mut token = 0;
+        if first + 1 < count {
+            let pair = [panels.panel(first), panels.panel(first + 1)];
+            while token + TOKENS <= tokens {
+                let inputs = std::array::from_fn::<_, TOKENS, _>(|i| inputs.token(token + i));
+                some::<BITS, PANELS, TOKENS>(pair, inputs, rows, &mut sums[token * rows + first * PANEL..]);
+                token += TOKENS;
+            }
+        }
+        // For a single token memory is what is waited for, and it is fastest where it is read from front to back.
+        for panel in first..count.min(first + PANELS) {
+            for token in token..tokens {
+                let out = &mut sums[token * rows + panel * PANEL..];
+                some::<BITS, 1, 1>([panels.panel(panel)], [inputs.token(token)], rows, out);
+            }
+        }
     }
 }
 
-#[target_feature(enable = "avx512f")]
-fn rows<const NIBBLES: bool>(packed: &[u8], inputs: &[f32], sums: &mut [f32]) {
-    let width = if NIBBLES { Width::Nibbles } else { Width::Bytes };
-    let row_bytes = width.bytes(inputs.len());
-    let whole = sums.len() / ROWS * ROWS;
-    let (sums, rest) = sums.split_at_mut(whole);
-    let (packed, packed_rest) = packed.split_at(whole * row_bytes);
-    let bytes = width.bytes(GROUP);
-    for (packed, sums) in packed.chunks_exact((ROWS * row_bytes).max(1)).zip(sums.chunks_exact_mut(ROWS)) {
-        let mut partial = [[_mm512_setzero_ps(); 2]; ROWS];
-        for (group, inputs) in inputs.chunks_exact(GROUP).enumerate() {
-            let (low, high) = inputs.split_at(GROUP / 2);
-            let inputs = [load_ps(low), load_ps(high)];
-            for (row, partial) in partial.iter_mut().enumerate() {
-                let levels = unpack::<NIBBLES>(&packed[row * row_bytes + group * bytes..][..bytes]);
-                for half in 0..2 {
-                    partial[half] = _mm512_add_ps(partial[half], _mm512_mul_ps(levels[half], inputs[half]));
+/// The sums of `P` panels for `T` tokens, those of a token `rows` behind those of the one before.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn some<const BITS: usize, const P: usize, const T: usize>(
+    panels: [&[u8]; P],
+    inputs: [Token<'_>; T],
+    rows: usize,
+    out: &mut [f32],
+) {
+    let zero = _mm512_setzero_si512();
+    let mut sums = [[_mm512_setzero_ps(); P]; T];
+    for group in 0..inputs[0].scales.len() {
+        let mut high = [[zero; P]; T];
+        let mut low = [[zero; P]; T];
+        for pair in 0..QUADS / 2 {
+            let mut levels = [[zero; 2]; P];
+            for p in 0..P {
+                levels[p] = quads::<BITS>(&panels[p][group * BITS * QUAD_BYTES..][..BITS * QUAD_BYTES], pair);
+            }
+            for odd in 0..2 {
+                for t in 0..T {
+                    let [high_digits, low_digits] = &inputs[t].digits[group];
+                    let high_digits = quad(high_digits, 2 * pair + odd);
+                    let low_digits = quad(low_digits, 2 * pair + odd);
+                    for p in 0..P {
+                        high[t][p] = _mm512_dpbusd_epi32(high[t][p], levels[p][odd], high_digits);
+                        low[t][p] = _mm512_dpbusd_epi32(low[t][p], levels[p][odd], low_digits);
+                    }
                 }
             }
         }
-        for (sum, [low, high]) in sums.iter_mut().zip(partial) {
-            *sum = fold(_mm512_add_ps(low, high));
+        for t in 0..T {
+            let scale = inputs[t].scales[group];
+            // What the offset of levels added.
+            let extra = _mm512_set1_epi32(scale.sum << (BITS - 1));
+            for p in 0..P {
+                let total = _mm512_add_epi32(_mm512_slli_epi32::<8>(high[t][p]), low[t][p]);
+                let total = _mm512_cvtepi32_ps(_mm512_sub_epi32(total, extra));
+                sums[t][p] = _mm512_add_ps(sums[t][p], _mm512_mul_ps(total, _mm512_set1_ps(scale.scale)));
+            }
         }
     }
-    scalar::sums(width, packed_rest, inputs, rest);
+    for t in 0..T {
+        for p in 0..P {
+            store(sums[t][p], &mut out[t * rows + p * PANEL..]);
+        }
+    }
 }
 
-/// Adds the upper half to the lower one until one is left.
+/// The levels of quads `2 pair` and `2 pair + 1`, with their offset.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quads<const BITS: usize>(block: &[u8], pair: usize) -> [__m512i; 2] {
+    if BITS == 8 {
+        return [load(&block[2 * pair * QUAD_BYTES..]), load(&block[(2 * pair + 1) * QUAD_BYTES..])];
+    }
+    let nibble = _mm512_set1_epi8(0xf);
+    let bytes = load(&block[pair * QUAD_BYTES..]);
+    let mut quads =
+        [_mm512_and_si512(bytes, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble)];
+    for bit in 4..BITS {
+        let plane = &block[bit * QUAD_BYTES..][..QUAD_BYTES];
+        for (odd, quad) in quads.iter_mut().enumerate() {
+            let mask = plane.as_chunks::<8>().0[2 * pair + odd];
+            *quad = _mm512_mask_add_epi8(*quad, u64::from_le_bytes(mask), *quad, _mm512_set1_epi8(1 << bit));
+        }
+    }
+    quads
+}
+
+/// The digits of quad `index`, for every row.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn fold(x: __m512) -> f32 {
-    let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(x));
-    let x = _mm256_add_ps(_mm512_castps512_ps256(x), _mm256_castpd_ps(high));
-    let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
-    let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
-    _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps::<1>(x, x)))
+fn quad(digits: &[i8], index: usize) -> __m512i {
+    let [a, b, c, d] = digits.as_chunks::<QUAD>().0[index];
+    _mm512_set1_epi32(i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]))
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(bytes: &[u8]) -> __m128i {
-    let bytes: &[u8] = &bytes[..16];
-    // SAFETY: there are 16 bytes.
+fn load(bytes: &[u8]) -> __m512i {
+    let bytes: &[u8] = &bytes[..QUAD_BYTES];
+    // SAFETY: there are 64 bytes.
     #[allow(unsafe_code)]
     unsafe {
-        _mm_loadu_si128(bytes.as_ptr().cast())
+        _mm512_loadu_si512(bytes.as_ptr().cast())
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_ps(values: &[f32]) -> __m512 {
-    let values: &[f32] = &values[..GROUP / 2];
-    // SAFETY: there are 16 values.
+fn store(sums: __m512, out: &mut [f32]) {
+    let out: &mut [f32] = &mut out[..PANEL];
+    // SAFETY: there is room for 16 numbers.
     #[allow(unsafe_code)]
     unsafe {
-        _mm512_loadu_ps(values.as_ptr())
+        _mm512_storeu_ps(out.as_mut_ptr(), sums);
     }
 }

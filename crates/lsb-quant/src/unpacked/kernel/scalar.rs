@@ -1,44 +1,29 @@
-//! The specification, which the compiler also turns into vectors of 128 and 256 bits.
+//! The specification.
 
-use super::{GROUP, Width};
+use super::Panels;
+use crate::unpacked::form::{GROUP, PANEL};
+use crate::unpacked::inputs::Inputs;
 
 /// See [`super::sums`].
-#[inline(always)]
-pub(super) fn sums(width: Width, packed: &[u8], inputs: &[f32], sums: &mut [f32]) {
-    // One loop for each width: a choice inside of it would be made for each group.
-    match width {
-        Width::Nibbles => rows(Width::Nibbles, packed, inputs, sums),
-        Width::Bytes => rows(Width::Bytes, packed, inputs, sums),
-    }
-}
-
-#[inline(always)]
-fn rows(width: Width, packed: &[u8], inputs: &[f32], sums: &mut [f32]) {
-    let row_bytes = width.bytes(inputs.len());
-    if row_bytes == 0 {
-        return sums.fill(0.0);
-    }
-    for (row, sum) in packed.chunks_exact(row_bytes).zip(sums) {
-        let mut partial = [0.0_f32; GROUP];
-        for (group, inputs) in inputs.chunks_exact(GROUP).enumerate() {
-            let levels = width.group(row, group);
-            for ((partial, level), input) in partial.iter_mut().zip(levels).zip(inputs) {
-                *partial += level * input;
+pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) {
+    sums.fill(0.0);
+    let rows = panels.count() * PANEL;
+    for panel in 0..panels.count() {
+        let blocks = panels.panel(panel).chunks(panels.form.block_bytes());
+        for (group, block) in blocks.enumerate() {
+            let levels = panels.form.unpack(block);
+            for token in 0..tokens {
+                let input = inputs.token(token);
+                let [even, odd] = &input.values[group];
+                let values: [i16; GROUP] =
+                    std::array::from_fn(|c| if c % 2 == 0 { even[c / 2] } else { odd[c / 2] });
+                let scale = input.scales[group].scale;
+                let sums = &mut sums[token * rows + panel * PANEL..][..PANEL];
+                for (sum, levels) in sums.iter_mut().zip(&levels) {
+                    let products = levels.iter().zip(&values).map(|(&l, &v)| i32::from(l) * i32::from(v));
+                    *sum += products.sum::<i32>() as f32 * scale;
+                }
             }
         }
-        *sum = fold(partial);
     }
-}
-
-/// Adds the upper half to the lower one until one is left.
-#[inline(always)]
-fn fold(mut partial: [f32; GROUP]) -> f32 {
-    let mut half = GROUP / 2;
-    while half > 0 {
-        for i in 0..half {
-            partial[i] += partial[i + half];
-        }
-        half /= 2;
-    }
-    partial[0]
 }

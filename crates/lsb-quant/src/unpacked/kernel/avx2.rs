@@ -1,0 +1,156 @@
+//! Half a panel of rows in a vector: levels of even and of odd columns as 16-bit numbers, the products of two of them summed in
+//! one instruction. Two tokens at a time, so that levels are unpacked less often.
+
+use super::Panels;
+use crate::Isa;
+use crate::unpacked::form::{Form, PANEL, QUAD_BYTES, QUADS};
+use crate::unpacked::inputs::{Inputs, Token};
+use std::arch::x86_64::*;
+
+/// Rows of a vector.
+const ROWS: usize = PANEL / 2;
+
+/// Bytes of a vector.
+const BYTES: usize = QUAD_BYTES / 2;
+
+/// See [`super::sums`]. False where the processor cannot.
+pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) -> bool {
+    if !Isa::Avx2.is_available() {
+        return false;
+    }
+    // SAFETY: the processor has what the function is compiled for.
+    #[allow(unsafe_code)]
+    unsafe {
+        match panels.form {
+            Form::Four => all::<4>(panels, inputs, tokens, sums),
+            Form::Five => all::<5>(panels, inputs, tokens, sums),
+            Form::Six => all::<6>(panels, inputs, tokens, sums),
+            Form::Eight => all::<8>(panels, inputs, tokens, sums),
+        }
+    }
+    true
+}
+
+#[target_feature(enable = "avx2")]
+fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) {
+    let rows = panels.count() * PANEL;
+    for index in 0..panels.count() {
+        let panel = panels.panel(index);
+        for half in 0..2 {
+            let mut token = 0;
+            while token < tokens {
+                let out = &mut sums[token * rows + index * PANEL + half * ROWS..];
+                if token + 2 <= tokens {
+                    let inputs = [inputs.token(token), inputs.token(token + 1)];
+                    some::<BITS, 2>(panel, half, inputs, rows, out);
+                    token += 2;
+                } else {
+                    some::<BITS, 1>(panel, half, [inputs.token(token)], rows, out);
+                    token += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The sums of one half of a panel for `T` tokens, those of a token `rows` behind those of the one before.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn some<const BITS: usize, const T: usize>(
+    panel: &[u8],
+    half: usize,
+    inputs: [Token<'_>; T],
+    rows: usize,
+    out: &mut [f32],
+) {
+    let low_bytes = _mm256_set1_epi16(0xff);
+    let mut sums = [_mm256_setzero_ps(); T];
+    for (group, block) in panel.chunks_exact(BITS * QUAD_BYTES).enumerate() {
+        // Even and odd columns apart, so that one sum does not wait for the other.
+        let mut totals = [[_mm256_setzero_si256(); 2]; T];
+        for pair in 0..QUADS / 2 {
+            let levels = quads::<BITS>(block, pair, half);
+            for (quad, levels) in (2 * pair..).zip(levels) {
+                let levels = [_mm256_and_si256(levels, low_bytes), _mm256_srli_epi16::<8>(levels)];
+                for (totals, input) in totals.iter_mut().zip(&inputs) {
+                    for ((total, levels), values) in totals.iter_mut().zip(levels).zip(&input.values[group]) {
+                        *total = _mm256_add_epi32(*total, _mm256_madd_epi16(levels, two(values, quad)));
+                    }
+                }
+            }
+        }
+        for ((sum, [even, odd]), input) in sums.iter_mut().zip(totals).zip(&inputs) {
+            let scale = input.scales[group];
+            // What the offset of levels added.
+            let extra = _mm256_set1_epi32(scale.sum << (BITS - 1));
+            let total = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_add_epi32(even, odd), extra));
+            *sum = _mm256_add_ps(*sum, _mm256_mul_ps(total, _mm256_set1_ps(scale.scale)));
+        }
+    }
+    for (t, sum) in sums.into_iter().enumerate() {
+        store(sum, &mut out[t * rows..]);
+    }
+}
+
+/// The levels of quads `2 pair` and `2 pair + 1`, with their offset.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quads<const BITS: usize>(block: &[u8], pair: usize, half: usize) -> [__m256i; 2] {
+    if BITS == 8 {
+        let block = &block[half * BYTES..];
+        return [load(&block[2 * pair * QUAD_BYTES..]), load(&block[(2 * pair + 1) * QUAD_BYTES..])];
+    }
+    let nibble = _mm256_set1_epi8(0xf);
+    let bytes = load(&block[pair * QUAD_BYTES + half * BYTES..]);
+    let mut quads =
+        [_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble)];
+    for bit in 4..BITS {
+        let plane = &block[bit * QUAD_BYTES..][..QUAD_BYTES];
+        for (odd, quad) in quads.iter_mut().enumerate() {
+            let bits = plane.as_chunks::<4>().0[2 * (2 * pair + odd) + half];
+            *quad = _mm256_or_si256(*quad, expand(u32::from_le_bytes(bits), _mm256_set1_epi8(1 << bit)));
+        }
+    }
+    quads
+}
+
+/// `value` in each byte whose bit is set.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn expand(bits: u32, value: __m256i) -> __m256i {
+    // Byte i of the result gets byte i / 8 of the bits, and looks at its bit i mod 8.
+    let which = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let bytes = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), which), bit);
+    _mm256_and_si256(_mm256_cmpeq_epi8(bytes, bit), value)
+}
+
+/// The two values of quad `index`, for every row.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn two(values: &[i16], index: usize) -> __m256i {
+    let [a, b] = values.as_chunks::<2>().0[index];
+    _mm256_set1_epi32((u32::from(a as u16) | u32::from(b as u16) << 16) as i32)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(bytes: &[u8]) -> __m256i {
+    let bytes: &[u8] = &bytes[..BYTES];
+    // SAFETY: there are 32 bytes.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm256_loadu_si256(bytes.as_ptr().cast())
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(sums: __m256, out: &mut [f32]) {
+    let out: &mut [f32] = &mut out[..ROWS];
+    // SAFETY: there is room for 8 numbers.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm256_storeu_ps(out.as_mut_ptr(), sums);
+    }
+}
