@@ -2,6 +2,7 @@
 
 use super::softmax::MaskedSoftmax;
 use super::{Pass, Segment};
+use crate::cache::KvCache;
 use crate::spec::{AttentionSpec, QkvSpec};
 use crate::{Error, Result};
 use candle_core::Tensor;
@@ -96,6 +97,9 @@ fn sequence(
     if let Some(cache) = cache {
         cache.append(&k, &v).map_err(failed())?;
         drop((k, v));
+        if pass.step && segment.tokens == 1 {
+            return step(spec, &q, segment.first, cache).map_err(failed());
+        }
         let read = |from, to| cache.read(from, to);
         return queries(spec, &q, segment.first, differentiable, read).map_err(failed());
     }
@@ -103,6 +107,20 @@ fn sequence(
         Ok((k.narrow(1, from, to - from)?, v.narrow(1, from, to - from)?))
     })
     .map_err(failed())
+}
+
+/// The queries `q`, [heads, 1, width], of the token at position `position`, whose key and value are in the cache.
+fn step(spec: &AttentionSpec, q: &Tensor, position: usize, cache: &KvCache) -> candle_core::Result<Tensor> {
+    let from = spec.window.map_or(0, |w| (position + 1).saturating_sub(w));
+    let softmax = MaskedSoftmax {
+        scale: spec.scale,
+        soft_cap: spec.soft_cap,
+        queries: 1,
+        first: (position - from) as isize,
+        causal: spec.causal,
+        window: spec.window,
+    };
+    cache.attend(q, from..position + 1, |scores| softmax.row(0, scores))
 }
 
 /// Runs queries `q`, [heads, tokens, width], whose first is at position `first`, against keys and values at the
@@ -144,4 +162,62 @@ fn queries(
         outputs.push(mixed.transpose(0, 1)?.contiguous()?.reshape((n, heads * width))?);
     }
     if outputs.len() == 1 { Ok(outputs.swap_remove(0)) } else { Tensor::cat(&outputs, 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::CacheType;
+    use crate::spec::MapSpec;
+    use candle_core::Device;
+
+    fn spec(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionSpec {
+        let map = |inputs, outputs| MapSpec {
+            tensor: "w".into(),
+            bias: None,
+            inputs,
+            outputs,
+            inputs_first: false,
+        };
+        AttentionSpec {
+            heads,
+            kv_heads,
+            head_dim,
+            qkv: QkvSpec::Blocks(map(8, (heads + 2 * kv_heads) * head_dim)),
+            out: map(heads * head_dim, 8),
+            head_norms: None,
+            rotary: None,
+            scale: 0.3,
+            soft_cap: None,
+            window: None,
+            causal: true,
+        }
+    }
+
+    #[test]
+    fn a_single_token_sees_the_same_straight_from_the_cache() {
+        // Two queries a head, a width that is no multiple of anything, and more positions than are read at once.
+        let (heads, kv, width, length) = (4, 2, 19, 37);
+        let values = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0).collect()
+        };
+        let tensor = |heads: usize, tokens: usize, seed| {
+            Tensor::from_vec(values(heads * tokens * width, seed), (heads, tokens, width), &Device::Cpu)
+                .unwrap()
+        };
+        for kind in [CacheType::F32, CacheType::F16, CacheType::Q8] {
+            let mut cache = KvCache::new(kind, kv, width, 40).unwrap();
+            cache.append(&tensor(kv, length, 1), &tensor(kv, length, 2)).unwrap();
+            for (window, soft_cap) in [(None, None), (Some(7), Some(0.5))] {
+                let spec = AttentionSpec { window, soft_cap, ..spec(heads, kv, width) };
+                let q = tensor(heads, 1, 3);
+                let read = |from, to| cache.read(from, to);
+                let expected = queries(&spec, &q, length - 1, false, read).unwrap();
+                let found = step(&spec, &q, length - 1, &cache).unwrap();
+                assert_eq!(found.dims(), expected.dims());
+                let off = (found - expected).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                assert!(off.to_scalar::<f32>().unwrap() < 1e-5, "{kind:?}, window {window:?}");
+            }
+        }
+    }
 }

@@ -47,7 +47,8 @@ impl MaskedSoftmax {
         candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, 2)
     }
 
-    fn row(&self, row: usize, scores: &mut [f32]) {
+    /// From the scores of row `row`, for every key, to weights.
+    pub(super) fn row(&self, row: usize, scores: &mut [f32]) {
         let visible = self.visible(row, scores.len());
         scores[..visible.start].fill(0.0);
         scores[visible.end..].fill(0.0);

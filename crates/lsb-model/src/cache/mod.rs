@@ -1,5 +1,7 @@
 //! Keys and values of the tokens seen so far.
 
+mod step;
+
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 
