@@ -5,9 +5,9 @@
 //! bytes of their run (`u32`), their run (one lane: there are few), run of all symbols with `e` in place of each escaped one.
 
 use super::LANES;
-use super::decode::{SingleTable, decode_lanes, decode_run};
+use super::decode::{RunDecoder, SingleTable, decode_lanes};
 use super::encode::{EncodeTable, encode_lanes};
-use super::table::{PRECISION, Table};
+use super::table::{DecodeTable, PRECISION, Table};
 use crate::{Error, Result};
 
 const STORED: u8 = 0;
@@ -128,6 +128,29 @@ fn split_rare(counts: &[u64; 256], n: u64) -> Option<Split> {
 /// # Errors
 /// If the bytes are not what [`encode_symbols`] writes for that many symbols.
 pub fn decode_symbols(bytes: &[u8], out: &mut [u8]) -> Result<()> {
+    decode_symbols_with(bytes, out, |_, _, _| 0)
+}
+
+/// As [`decode_symbols`]. `head` may decode the first symbols of the run of all symbols, whole steps of [`LANES`], as
+/// [`RunDecoder::decode`] would, and says how many it did.
+///
+/// # Errors
+/// As [`decode_symbols`].
+///
+/// # Panics
+/// If `head` says more than there are.
+pub fn decode_symbols_with(
+    bytes: &[u8],
+    out: &mut [u8],
+    head: impl FnOnce(&mut RunDecoder<'_>, &DecodeTable, &mut [u8]) -> usize,
+) -> Result<()> {
+    let decode_all = |bytes: &[u8], table: &Table, out: &mut [u8]| {
+        let mut run = RunDecoder::new(bytes, out.len())?;
+        let table = table.decoder();
+        let done = head(&mut run, &table, out);
+        run.decode(std::slice::from_ref(&table), &mut SingleTable, done, &mut out[done..])?;
+        run.finish()
+    };
     let bad = |what: &str| Error::corruption("P52", format!("coded symbols: {what}"));
     let (&kind, rest) = bytes.split_first().ok_or_else(|| bad("empty"))?;
     match kind {
@@ -138,7 +161,7 @@ pub fn decode_symbols(bytes: &[u8], out: &mut [u8]) -> Result<()> {
         STORED => Err(bad("wrong length")),
         PLAIN => {
             let (table, used) = Table::read(rest)?;
-            decode_run(&rest[used..], &[table.decoder()], &mut SingleTable, out)
+            decode_all(&rest[used..], &table, out)
         }
         ESCAPED => {
             let (&escape, rest) = rest.split_first().ok_or_else(|| bad("cut short"))?;
@@ -153,7 +176,7 @@ pub fn decode_symbols(bytes: &[u8], out: &mut [u8]) -> Result<()> {
             }
             let mut escaped = vec![0; n as usize];
             decode_lanes::<1>(run, &[rare_table.decoder()], &mut SingleTable, &mut escaped)?;
-            decode_run(rest, &[table.decoder()], &mut SingleTable, out)?;
+            decode_all(rest, &table, out)?;
             let mut next = escaped.into_iter();
             // Most chunks hold none: one test for all.
             let chunks = out.chunks_mut(LANES);

@@ -12,6 +12,8 @@ pub mod lossless;
 pub mod outlier_binary;
 mod payload;
 pub mod raw;
+#[cfg(target_arch = "x86_64")]
+mod refill;
 pub mod residual_binary;
 pub mod rtn;
 mod signs;

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn numbers(seed: u64) -> impl FnMut() -> u64 {
+pub(super) fn numbers(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -77,42 +77,6 @@ proptest! {
             let mut packed = vec![0; form.block_bytes()];
             form.pack(&block, &mut packed);
             prop_assert_eq!(form.unpack(&packed), block);
-        }
-    }
-
-    #[test]
-    fn prop_kernels_give_the_bits_of_the_scalar_code(
-        rows in 1usize..70,
-        cols in 1usize..140,
-        tokens in 1usize..8,
-        largest in any::<bool>(),
-        seed in any::<u64>(),
-    ) {
-        let mut next = numbers(seed);
-        for form in Form::ALL {
-            let offset = form.offset();
-            let padded = cols.next_multiple_of(GROUP);
-            let mut level = || if largest { -offset } else { (next() % (2 * offset as u64)) as i16 - offset };
-            let levels: Vec<i16> = (0..rows * padded).map(|_| level()).collect();
-            let packed = dispatch(Pack { form, levels: &levels, rows, padded });
-            let mut inputs = Inputs::default();
-            inputs.begin(cols);
-            for token in 0..tokens {
-                // All of the largest magnitude, or of many.
-                let x = |c: usize| if largest { -1.0 } else { ((token * cols + c * c + 3) as f32).sin().powi(5) };
-                let x: Vec<f32> = (0..cols).map(x).collect();
-                inputs.push(&x, &vec![0.25; cols], [1.0, 2.0]);
-            }
-            let panels = Panels { form, groups: padded / GROUP, packed: &packed };
-            let run = |isa| {
-                let mut sums = vec![f32::NAN; tokens * rows.next_multiple_of(PANEL)];
-                kernel::sums(isa, &panels, &inputs, tokens, &mut sums);
-                sums.iter().map(|s| s.to_bits()).collect::<Vec<_>>()
-            };
-            let expected = run(Isa::Scalar);
-            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-                prop_assert_eq!(run(isa), expected.clone(), "{:?}, {} x {}, {}", form, rows, cols, isa.name());
-            }
         }
     }
 

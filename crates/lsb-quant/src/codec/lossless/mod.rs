@@ -10,16 +10,17 @@
 //!
 //! The idea of coding exponents is that of ZipNN (arXiv 2411.05239) and DFloat11 (arXiv 2504.11651).
 
+mod kernel;
 mod planes;
 #[cfg(test)]
 mod tests;
 
 use super::raw::{no_side, only_part};
 use crate::{
-    CodecEntry, EncodedTile, Error, Estimate, MatrixInfo, Parameters, PerTile, Quantizer, Result, Statistics,
-    TensorDecoder, TensorEncoder, TileEncoder, to_f32_into,
+    CodecEntry, EncodedTile, Error, Estimate, Isa, MatrixInfo, Parameters, PerTile, Quantizer, Result,
+    Statistics, TensorDecoder, TensorEncoder, TileEncoder, to_f32_into,
 };
-use lsb_format::entropy::{decode_symbols, encode_symbols_saving, symbols_len_bound};
+use lsb_format::entropy::{decode_symbols_with, encode_symbols_saving, symbols_len_bound};
 use lsb_format::{DType, Tile};
 use std::sync::Arc;
 
@@ -130,6 +131,7 @@ impl TensorDecoder for Decoder {
         let n = out.len() / width;
         let mut rest = only_part(parts)?;
         let mut plane = vec![0; n];
+        let isa = Isa::chosen();
         for index in 0..width {
             let (len, tail) = rest.split_first_chunk::<4>().ok_or_else(|| bad("cut short"))?;
             let len = u32::from_le_bytes(*len) as usize;
@@ -137,7 +139,7 @@ impl TensorDecoder for Decoder {
                 return Err(bad("a plane longer than its symbols").into());
             }
             let (coded, tail) = tail.split_at_checked(len).ok_or_else(|| bad("cut short"))?;
-            decode_symbols(coded, &mut plane)?;
+            decode_symbols_with(coded, &mut plane, |run, table, out| kernel::decode(isa, run, table, out))?;
             planes::put(width, index, &plane, out);
             rest = tail;
         }

@@ -74,18 +74,20 @@ fn some<const BITS: usize, const P: usize, const T: usize>(
         let mut high = [[zero; P]; T];
         let mut low = [[zero; P]; T];
         for pair in 0..QUADS / 2 {
-            let mut levels = [[zero; 2]; P];
+            // Of each panel the even quad, and the odd one.
+            let mut levels = [[zero; P]; 2];
             for p in 0..P {
-                levels[p] = quads::<BITS>(&panels[p][group * BITS * QUAD_BYTES..][..BITS * QUAD_BYTES], pair);
+                let block = &panels[p][group * BITS * QUAD_BYTES..][..BITS * QUAD_BYTES];
+                [levels[0][p], levels[1][p]] = quads::<BITS>(block, pair);
             }
-            for odd in 0..2 {
+            for (quad, levels) in (2 * pair..).zip(&levels) {
                 for t in 0..T {
                     let [high_digits, low_digits] = &inputs[t].digits[group];
-                    let high_digits = quad(high_digits, 2 * pair + odd);
-                    let low_digits = quad(low_digits, 2 * pair + odd);
+                    let high_digits = digits_of(high_digits, quad);
+                    let low_digits = digits_of(low_digits, quad);
                     for p in 0..P {
-                        high[t][p] = _mm512_dpbusd_epi32(high[t][p], levels[p][odd], high_digits);
-                        low[t][p] = _mm512_dpbusd_epi32(low[t][p], levels[p][odd], low_digits);
+                        high[t][p] = _mm512_dpbusd_epi32(high[t][p], levels[p], high_digits);
+                        low[t][p] = _mm512_dpbusd_epi32(low[t][p], levels[p], low_digits);
                     }
                 }
             }
@@ -132,7 +134,7 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize) -> [__m512i; 2] {
 /// The digits of quad `index`, for every row.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn quad(digits: &[i8], index: usize) -> __m512i {
+fn digits_of(digits: &[i8], index: usize) -> __m512i {
     let [a, b, c, d] = digits.as_chunks::<QUAD>().0[index];
     _mm512_set1_epi32(i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]))
 }

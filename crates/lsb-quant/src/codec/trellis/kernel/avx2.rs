@@ -1,28 +1,13 @@
 //! 32 lanes in four vectors of 8, of one tile or of two.
 
 use super::{Register, Stream};
+use crate::codec::refill::EXPAND;
 use crate::isa::Isa;
 use lsb_format::entropy::{LANES, LOW, PRECISION};
 use std::arch::x86_64::*;
 
 /// Lanes of a vector.
 const PART: usize = 8;
-
-/// For each set of lanes that take a word: which of the next words each takes, a byte for each lane.
-static EXPAND: [u64; 256] = {
-    let mut table = [0; 256];
-    let mut mask = 0;
-    while mask < 256 {
-        let (mut lane, mut next) = (0, 0);
-        while lane < PART {
-            table[mask] |= next << (8 * lane);
-            next += (mask >> lane & 1) as u64;
-            lane += 1;
-        }
-        mask += 1;
-    }
-    table
-};
 
 /// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
 /// where the processor cannot.

@@ -1,0 +1,46 @@
+//! Kernels against the scalar code.
+
+use super::*;
+use crate::lanes::dispatch;
+use crate::unpacked::Pack;
+use crate::unpacked::form::GROUP;
+use crate::unpacked::tests::numbers;
+use proptest::prelude::*;
+
+proptest! {
+    #[test]
+    fn prop_kernels_give_the_bits_of_the_scalar_code(
+        rows in 1usize..70,
+        cols in 1usize..140,
+        tokens in 1usize..8,
+        largest in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let mut next = numbers(seed);
+        for form in Form::ALL {
+            let offset = form.offset();
+            let padded = cols.next_multiple_of(GROUP);
+            let mut level = || if largest { -offset } else { (next() % (2 * offset as u64)) as i16 - offset };
+            let levels: Vec<i16> = (0..rows * padded).map(|_| level()).collect();
+            let packed = dispatch(Pack { form, levels: &levels, rows, padded });
+            let mut inputs = Inputs::default();
+            inputs.begin(cols);
+            for token in 0..tokens {
+                // All of the largest magnitude, or of many.
+                let x = |c: usize| if largest { -1.0 } else { ((token * cols + c * c + 3) as f32).sin().powi(5) };
+                let x: Vec<f32> = (0..cols).map(x).collect();
+                inputs.push(&x, &vec![0.25; cols], [1.0, 2.0]);
+            }
+            let panels = Panels { form, groups: padded / GROUP, packed: &packed };
+            let run = |isa| {
+                let mut found = vec![f32::NAN; tokens * rows.next_multiple_of(PANEL)];
+                sums(isa, &panels, &inputs, tokens, &mut found);
+                found.iter().map(|s| s.to_bits()).collect::<Vec<_>>()
+            };
+            let expected = run(Isa::Scalar);
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                prop_assert_eq!(run(isa), expected.clone(), "{:?}, {} x {}, {}", form, rows, cols, isa.name());
+            }
+        }
+    }
+}
