@@ -18,6 +18,8 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome {
         let stages = [
             format!("{codec} times one token, {rows} x {COLS}"),
             format!("{codec} times {BATCH} tokens, {rows} x {COLS}"),
+            format!("{codec} unpacked times one token, {rows} x {COLS}"),
+            format!("{codec} unpacked times {BATCH} tokens, {rows} x {COLS}"),
         ];
         if !stages.iter().any(|stage| bench.wants(stage)) {
             continue;
@@ -26,6 +28,9 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome {
         let coded = subject.encoded()?;
         one_token(bench, &stages[0], codec, &subject, &coded);
         batch(bench, &stages[1], &subject, &coded)?;
+        if coded.decoder.products().is_some() {
+            unpacked(bench, [&stages[2], &stages[3]], &subject, &coded)?;
+        }
     }
     Ok(())
 }
@@ -86,5 +91,53 @@ fn batch(bench: &mut Bench, stage: &str, subject: &Subject, coded: &Coded) -> Ou
         "Rows of tiles decoded to f32 once and multiplied with 64 tokens, on all threads, as a forward pass does; beside the product \
          with f32 weights that are in memory.",
     );
+    Ok(())
+}
+
+/// As weights that stay in memory are multiplied: one token beside the reading of memory, many beside the library's product.
+fn unpacked(bench: &mut Bench, [one, many]: [&str; 2], subject: &Subject, coded: &Coded) -> Outcome {
+    if !bench.wants(one) && !bench.wants(many) {
+        return Ok(());
+    }
+    let tiles = coded.unpack();
+    let bytes = tiles.iter().map(|tile| tile.bytes()).sum::<u64>() as f64;
+    let x = lsb_benches::normal_weights(3, BATCH * COLS, 1.0);
+    let mut y = vec![0.0; BATCH * subject.matrix.rows as usize];
+    let rows = subject.matrix.rows as usize;
+    let mut run = |pool: &rayon::ThreadPool, tokens: usize| {
+        coded.multiply_unpacked(pool, &tiles, &x[..tokens * COLS], tokens, &mut y[..tokens * rows]);
+        true
+    };
+    if bench.wants(one) {
+        let words = memory::words();
+        let seconds = bench.effort.compare(&mut [
+            whole(|| run(&bench.all, 1)),
+            whole(|| bench.all.install(|| memory::read(&words))),
+        ]);
+        let limit = size_of_val(&*words) as f64 / seconds[1] / 1e9;
+        let protocol = format!(
+            "Tiles unpacked to {:.2} bits a weight, multiplied with one token of 16-bit activations, on all threads; GB are \
+             unpacked bytes, beside the reading of memory on as many threads.",
+            8.0 * bytes / subject.n_weights()
+        );
+        let ours = Figure::new(bytes / seconds[0] / 1e9, "GB/s");
+        bench.row(one, ours, Yardstick::Measured(limit, "memory read".into()), Limit::None, &protocol);
+    }
+    if bench.wants(many) {
+        let dense_x = dense(BATCH, COLS, DType::F32)?;
+        let weights = dense(rows, COLS, DType::F32)?.t()?;
+        let seconds = bench.effort.compare(&mut [
+            whole(|| run(&bench.all, BATCH)),
+            whole(|| bench.all.install(|| dense_x.matmul(&weights).is_ok())),
+        ]);
+        let rate = |s: f64| 2.0 * BATCH as f64 * subject.n_weights() / s / 1e9;
+        bench.row(
+            many,
+            Figure::new(rate(seconds[0]), "GFLOP/s"),
+            Yardstick::Measured(rate(seconds[1]), "f32 matrix product".into()),
+            Limit::AtLeast(1.0 / 1.3),
+            "The same with 64 tokens; beside the product with f32 weights that are in memory.",
+        );
+    }
     Ok(())
 }

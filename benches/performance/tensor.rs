@@ -5,7 +5,9 @@ use crate::harness;
 use crate::measure::Contestant;
 use candle_core::{CpuStorage, DType as Element, Device, InplaceOp1, Layout, Tensor};
 use lsb_format::{DType, Tile, Tiling};
-use lsb_quant::{EncodedTile, MatrixInfo, Quantizer, Registry, Span, Statistics, TensorDecoder};
+use lsb_quant::{
+    EncodedTile, MatrixInfo, Quantizer, Registry, Span, Statistics, TensorDecoder, UnpackedTile,
+};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -163,6 +165,41 @@ impl Coded {
         let tile = |i: usize| self.tiling.tile((first + i) as u64);
         let tiles: Vec<_> = parts.iter().enumerate().map(|(i, parts)| (tile(i), &**parts)).collect();
         products.add_products(&tiles, x, tokens, y).is_ok()
+    }
+
+    /// All tiles unpacked, or none if there is one that cannot be.
+    pub(crate) fn unpack(&self) -> Vec<UnpackedTile> {
+        let tiles = self.encoded.tiles.iter().enumerate().map(|(i, tile)| {
+            let parts: Vec<&[u8]> = tile.parts().collect();
+            self.decoder.products()?.unpack(&[(self.tiling.tile(i as u64), &parts)]).ok()?.pop()
+        });
+        tiles.collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// Multiplies unpacked tiles with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`.
+    pub(crate) fn multiply_unpacked(
+        &self,
+        pool: &rayon::ThreadPool,
+        unpacked: &[UnpackedTile],
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+    ) {
+        let (cols, across) = (self.matrix.cols as usize, self.tiling.across());
+        y.fill(0.0);
+        let rows = y.par_chunks_mut(tokens * self.tiling.tile_rows() as usize);
+        pool.install(|| {
+            unpacked.par_chunks(across as usize).zip(rows).enumerate().for_each(|(band, (tiles, y))| {
+                for (i, unpacked) in (band as u64 * across..).zip(tiles) {
+                    let tile = self.tiling.tile(i);
+                    unpacked.add_products(
+                        |token| &x[token * cols + tile.col as usize..][..tile.cols as usize],
+                        tokens,
+                        y,
+                    );
+                }
+            });
+        });
     }
 
     /// Multiplies with many tokens `x`, of shape `[tokens, columns]`: every row of tiles is decoded once, into a buffer that its

@@ -237,11 +237,12 @@ pub trait TileProducts: Send + Sync {
     fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32])
     -> Result<()>;
 
-    /// Unpacks a tile, to stay in memory and be multiplied many times.
+    /// Unpacks tiles, neighbours in one row of tiles with their parts, to stay in memory and be multiplied many times. Two
+    /// tiles at once are faster than one by one.
     ///
     /// # Errors
     /// As [`TensorDecoder::decode`].
-    fn unpack(&self, tile: &Tile, parts: &[&[u8]]) -> Result<UnpackedTile>;
+    fn unpack(&self, tiles: &[(Tile, &[&[u8]])]) -> Result<Vec<UnpackedTile>>;
 }
 
 /// Encodes one tile at a time, knowing nothing of its neighbours.

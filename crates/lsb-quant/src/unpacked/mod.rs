@@ -66,8 +66,10 @@ pub(crate) struct Unpacking<'a> {
     pub(crate) factors: &'a [f32],
     /// A power of two in two factors.
     pub(crate) powers: [f32; 2],
-    /// Rows of whole groups of 32 columns; what stands for missing columns means nothing.
-    pub(crate) levels: &'a mut [i16],
+    /// Rows of the tile.
+    pub(crate) rows: usize,
+    /// Groups of 32 columns, in each row by row; what stands for missing columns means nothing.
+    pub(crate) levels: &'a mut [[i16; GROUP]],
     /// Those that are none of `levels`, which has a 0 there.
     pub(crate) apart: Vec<Apart>,
 }
@@ -90,17 +92,20 @@ impl UnpackedTile {
     }
 
     pub(crate) fn new(unpacking: Unpacking<'_>) -> Self {
-        let Unpacking { steps, factors, powers, levels, mut apart } = unpacking;
-        let (cols, padded) = (steps.len(), steps.len().next_multiple_of(GROUP));
-        let rows = levels.len() / padded.max(1);
-        for row in levels.chunks_mut(padded.max(1)) {
-            row.get_mut(cols..).unwrap_or_default().fill(0);
+        let Unpacking { rows, steps, factors, powers, levels, mut apart } = unpacking;
+        let cols = steps.len();
+        debug_assert_eq!(levels.len(), rows * cols.div_ceil(GROUP));
+        // Missing columns, which the last group may have, are 0.
+        let missing = cols.next_multiple_of(GROUP) - cols;
+        if missing > 0 {
+            let last = levels.len() - rows;
+            levels[last..].iter_mut().for_each(|row| row[GROUP - missing..].fill(0));
         }
         let form = dispatch(Narrowest { levels, apart: (rows * cols / APART).saturating_sub(apart.len()) });
         let (least, most) = (*form.range().start(), *form.range().end());
-        for (row, levels) in (0..).zip(levels.chunks_mut(padded.max(1))) {
-            for (first, levels) in (0..).step_by(GROUP).zip(levels.as_chunks_mut::<GROUP>().0) {
-                // Most groups have none: one test for all.
+        for (first, group) in (0..).step_by(GROUP).zip(levels.chunks_mut(rows.max(1))) {
+            for (row, levels) in (0..).zip(group) {
+                // Most have none: one test for all.
                 if !levels.iter().fold(false, |any, &level| any | (level < least) | (level > most)) {
                     continue;
                 }
@@ -112,7 +117,7 @@ impl UnpackedTile {
         }
         apart.sort_unstable();
         apart.shrink_to_fit();
-        let packed = dispatch(Pack { form, levels, rows, padded });
+        let packed = dispatch(Pack { form, levels, rows });
         let factors = factors.get(..rows).unwrap_or_default().to_vec();
         let levels = Levels { form, packed, steps: steps.to_vec(), factors, powers, apart };
         UnpackedTile { rows, cols, content: Content::Levels(levels) }
@@ -252,7 +257,7 @@ impl Levels {
 
 /// Looks for the narrowest form that leaves no more than `apart` levels out; the widest one may leave more.
 struct Narrowest<'a> {
-    levels: &'a [i16],
+    levels: &'a [[i16; GROUP]],
     apart: usize,
 }
 
@@ -263,8 +268,7 @@ impl Work for Narrowest<'_> {
     fn run<L: Lanes>(self, _: L) -> Form {
         // How many levels each form leaves out, in lanes that are read before they could overflow.
         let mut out = [0_usize; Form::ALL.len()];
-        for levels in self.levels.chunks(GROUP << 10) {
-            let (groups, rest) = levels.as_chunks::<GROUP>();
+        for groups in self.levels.chunks(1 << 10) {
             for (out, form) in out.iter_mut().zip(Form::ALL) {
                 let (least, most) = (*form.range().start(), *form.range().end());
                 let mut lanes = [0_u16; GROUP];
@@ -274,7 +278,6 @@ impl Work for Narrowest<'_> {
                     }
                 }
                 *out += lanes.iter().map(|&lane| usize::from(lane)).sum::<usize>();
-                *out += rest.iter().filter(|level| !form.range().contains(*level)).count();
             }
         }
         let fits = |&(out, _): &(usize, Form)| out <= self.apart;
@@ -282,12 +285,11 @@ impl Work for Narrowest<'_> {
     }
 }
 
-/// Packs rows of `padded` levels each into blocks; rows that the last panel lacks are 0.
+/// Packs levels, group by group and in each row by row, into panels; rows that the last panel lacks are 0.
 struct Pack<'a> {
     form: Form,
-    levels: &'a [i16],
+    levels: &'a [[i16; GROUP]],
     rows: usize,
-    padded: usize,
 }
 
 impl Work for Pack<'_> {
@@ -308,15 +310,20 @@ impl Work for Pack<'_> {
 impl Pack<'_> {
     #[inline(always)]
     fn blocks(&self, form: Form) -> Vec<u8> {
-        let (panels, groups) = (self.rows.div_ceil(PANEL), self.padded / GROUP);
+        let rows = self.rows.max(1);
+        let (panels, groups) = (rows.div_ceil(PANEL), self.levels.len() / rows);
         let mut packed = vec![0; panels * groups * form.block_bytes()];
         for (index, packed) in packed.chunks_exact_mut(form.block_bytes()).enumerate() {
             let (panel, group) = (index / groups, index % groups);
-            let mut block: Block = [[0; GROUP]; PANEL];
-            for (row, out) in (panel * PANEL..self.rows).zip(&mut block) {
-                out.copy_from_slice(&self.levels[row * self.padded + group * GROUP..][..GROUP]);
+            let levels = &self.levels[group * rows..][panel * PANEL..rows.min((panel + 1) * PANEL)];
+            match <&Block>::try_from(levels).ok() {
+                Some(block) => form.pack(block, packed),
+                None => {
+                    let mut block: Block = [[0; GROUP]; PANEL];
+                    block[..levels.len()].copy_from_slice(levels);
+                    form.pack(&block, packed);
+                }
             }
-            form.pack(&block, packed);
         }
         packed
     }

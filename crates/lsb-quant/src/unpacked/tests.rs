@@ -11,12 +11,13 @@ pub(super) fn numbers(seed: u64) -> impl FnMut() -> u64 {
     }
 }
 
-fn levels(rows: usize, cols: usize, spread: u64, seed: u64) -> Vec<i16> {
+/// Levels as [`Unpacking`] has them.
+fn levels(rows: usize, cols: usize, spread: u64, seed: u64) -> Vec<[i16; GROUP]> {
     let mut next = numbers(seed);
     let padded = cols.next_multiple_of(GROUP);
     // The sum of four is close to normal, so that few are far out.
     let mut level = || (0..4).map(|_| (next() % (spread + 1)) as i64 - spread as i64 / 2).sum::<i64>() / 2;
-    (0..rows * padded).map(|_| level() as i16).collect()
+    (0..rows * padded / GROUP).map(|_| std::array::from_fn(|_| level() as i16)).collect()
 }
 
 #[test]
@@ -36,8 +37,9 @@ fn what_is_packed_comes_back() {
         let factors: Vec<f32> = (0..rows).map(|r| 1.0 / (1 + r) as f32).collect();
         let apart = vec![Apart { row: 0, col: 0, level: 70_000 }];
         let mut shown = given.clone();
-        shown[0] = 0;
+        shown[0][0] = 0;
         let tile = UnpackedTile::new(Unpacking {
+            rows,
             steps: &steps,
             factors: &factors,
             powers: [0.25, 2.0],
@@ -52,7 +54,7 @@ fn what_is_packed_comes_back() {
         tile.decode(&mut out);
         for (i, w) in out.iter().enumerate() {
             let (row, col) = (i / cols, i % cols);
-            let level = if i == 0 { 70_000 } else { i32::from(given[row * padded + col]) };
+            let level = if i == 0 { 70_000 } else { i32::from(given[col / GROUP * rows + row][col % GROUP]) };
             assert_eq!(*w, level as f32 * steps[col] * factors[row] * 0.25 * 2.0, "row {row}, column {col}");
         }
         let some = rows / 3..rows.div_ceil(2);
@@ -92,8 +94,9 @@ proptest! {
         let steps: Vec<f32> = (0..cols).map(|_| 1.5 + number()).collect();
         let factors: Vec<f32> = (0..rows).map(|_| 1.5 + number()).collect();
         let mut levels = levels(rows, cols, spread, seed);
-        let apart = if levels[0] == 0 { vec![Apart { row: 0, col: 0, level: -300 }] } else { Vec::new() };
+        let apart = if levels[0][0] == 0 { vec![Apart { row: 0, col: 0, level: -300 }] } else { Vec::new() };
         let tile = UnpackedTile::new(Unpacking {
+            rows,
             steps: &steps,
             factors: &factors,
             powers: [0.5, 0.5],
@@ -128,8 +131,9 @@ fn equal_weights_are_multiplied_as_one() {
 
 #[test]
 fn an_activation_that_is_not_finite_makes_products_so() {
-    let mut levels = vec![1; GROUP];
+    let mut levels = [[1; GROUP]];
     let tile = UnpackedTile::new(Unpacking {
+        rows: 1,
         steps: &[1.0; GROUP],
         factors: &[],
         powers: [1.0; 2],

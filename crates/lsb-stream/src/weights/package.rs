@@ -318,24 +318,36 @@ impl TensorWeights for Open {
         let Some(products) = self.decoder.products() else { return Ok(None) };
         check_float(&self.facts)?;
         let taken = AtomicU64::new(0);
-        let tiles: Vec<Result<Option<UnpackedTile>>> = (0..self.tiling().len())
+        // Two neighbours in a row of tiles at a time.
+        let across = self.tiling().across();
+        let pairs: Vec<Range<u64>> = (0..self.tiling().len())
+            .step_by(across.max(1) as usize)
+            .flat_map(|row| (row..row + across).step_by(2).map(move |i| i..(i + 2).min(row + across)))
+            .collect();
+        let tiles: Vec<Result<Option<Vec<UnpackedTile>>>> = pairs
             .into_par_iter()
-            .map_init(Vec::new, |stored, index| {
+            .map_init(Default::default, |[first, second]: &mut [Vec<u8>; 2], pair| {
                 if taken.load(Ordering::Relaxed) > room {
                     return Ok(None);
                 }
-                let tile = self.tiling().tile(index);
-                let parts = self.parts(&tile, stored)?;
-                let unpacked = products.unpack(&tile, &parts).map_err(|e| self.in_tile(e, &tile))?;
-                taken.fetch_add(unpacked.bytes(), Ordering::Relaxed);
+                let tile = self.tiling().tile(pair.start);
+                let mut tiles = vec![(tile, self.parts(&tile, first)?)];
+                if pair.end - pair.start == 2 {
+                    let next = self.tiling().tile(pair.start + 1);
+                    tiles.push((next, self.parts(&next, second)?));
+                }
+                let tiles: Vec<(Tile, &[&[u8]])> =
+                    tiles.iter().map(|(tile, parts)| (*tile, &parts[..])).collect();
+                let unpacked = products.unpack(&tiles).map_err(|e| self.in_tile(e, &tile))?;
+                taken.fetch_add(unpacked.iter().map(UnpackedTile::bytes).sum(), Ordering::Relaxed);
                 Ok(Some(unpacked))
             })
             .collect();
         // The first error in the order of the tiles wins, whatever order the threads ran in.
-        let tiles: Option<Vec<_>> = tiles.into_iter().collect::<Result<_>>()?;
-        let fits = taken.into_inner() <= room;
-        Ok(tiles
-            .filter(|_| fits)
-            .map(|tiles| UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)))
+        let tiles: Option<Vec<Vec<_>>> = tiles.into_iter().collect::<Result<_>>()?;
+        Ok(tiles.filter(|_| taken.into_inner() <= room).map(|pairs| {
+            let tiles = pairs.into_iter().flatten().collect();
+            UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)
+        }))
     }
 }

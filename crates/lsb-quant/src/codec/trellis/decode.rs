@@ -90,44 +90,65 @@ impl TileProducts for Decoder {
         })
     }
 
-    fn unpack(&self, tile: &Tile, parts: &[&[u8]]) -> Result<UnpackedTile> {
-        let (scales, payload) = match Opened::new(self, tile, parts)? {
-            Opened::Constant(value) => {
-                return Ok(UnpackedTile::constant(tile.rows as usize, tile.cols as usize, value));
+    fn unpack(&self, tiles: &[(Tile, &[&[u8]])]) -> Result<Vec<UnpackedTile>> {
+        let mut out = Vec::with_capacity(tiles.len());
+        for pair in tiles.chunks(2) {
+            let (mut unpacked, mut scales, mut coded) = (Vec::new(), Vec::new(), Vec::new());
+            for (tile, parts) in pair {
+                unpacked.push(match Opened::new(self, tile, parts)? {
+                    Opened::Constant(value) => {
+                        Some(UnpackedTile::constant(tile.rows as usize, tile.cols as usize, value))
+                    }
+                    Opened::Levels(tile_scales, payload) => {
+                        coded.push(tile_scales.coded(payload));
+                        scales.push(tile_scales);
+                        None
+                    }
+                });
             }
-            Opened::Levels(scales, payload) => (scales, payload),
-        };
-        LEVELS.with_borrow_mut(|levels| {
-            let padded = scales.steps.len().next_multiple_of(LANES);
-            levels.clear();
-            levels.resize(scales.size.rows * padded, 0);
-            let mut plain = Plain { padded, levels, escapes: Vec::new() };
-            SCRATCH.with_borrow_mut(|scratch| {
-                tile::decode([scales.coded(payload)], self.machine, scratch, &mut plain)
+            PLAIN.with_borrow_mut(|(scratch, plain)| {
+                plain.0.iter_mut().for_each(PlainTile::clear);
+                tile::decode(coded, self.machine, scratch, plain)?;
+                let mut levels = scales.iter().zip(&mut plain.0).map(|(scales, plain)| plain.unpack(scales));
+                out.extend(unpacked.into_iter().filter_map(|tile| tile.or_else(|| levels.next())));
+                Ok::<_, crate::Error>(())
             })?;
-            let Plain { levels, escapes: apart, .. } = plain;
-            let TileScales { steps, rows: factors, powers, .. } = &scales;
-            Ok(UnpackedTile::new(Unpacking { steps, factors, powers: *powers, levels, apart }))
-        })
+        }
+        Ok(out)
     }
 }
 
-/// Levels in rows of whole groups.
-struct Plain<'a> {
-    padded: usize,
-    levels: &'a mut [i16],
+/// Levels of two tiles as they come.
+#[derive(Default)]
+struct Plain([PlainTile; 2]);
+
+#[derive(Default)]
+struct PlainTile {
+    /// Group by group, in each row by row.
+    levels: Vec<[i16; LANES]>,
     escapes: Vec<Apart>,
 }
 
-impl Sink for Plain<'_> {
-    fn group(&mut self, _: usize, first: usize, levels: &[[i16; LANES]]) {
-        for (row, levels) in self.levels.chunks_mut(self.padded).zip(levels) {
-            row[first..first + LANES].copy_from_slice(levels);
-        }
+impl PlainTile {
+    fn clear(&mut self) {
+        self.levels.clear();
+        self.escapes.clear();
     }
 
-    fn escape(&mut self, _: usize, row: usize, col: usize, level: i32) {
-        self.escapes.push(Apart { row: row as u32, col: col as u32, level });
+    fn unpack(&mut self, scales: &TileScales<'_>) -> UnpackedTile {
+        let TileScales { steps, rows: factors, powers, size, .. } = scales;
+        let (rows, powers, apart) = (size.rows, *powers, std::mem::take(&mut self.escapes));
+        UnpackedTile::new(Unpacking { rows, steps, factors, powers, levels: &mut self.levels, apart })
+    }
+}
+
+impl Sink for Plain {
+    fn group(&mut self, tile: usize, _: usize, levels: &[[i16; LANES]]) {
+        self.0[tile].levels.extend_from_slice(levels);
+    }
+
+    fn escape(&mut self, tile: usize, row: usize, col: usize, level: i32) {
+        self.0[tile].escapes.push(Apart { row: row as u32, col: col as u32, level });
     }
 }
 
@@ -165,7 +186,7 @@ thread_local! {
     /// About 2 MB for each thread that decodes.
     static SCRATCH: RefCell<[Scratch; 2]> = RefCell::default();
     static PRODUCTS: RefCell<([Scratch; 2], Products)> = RefCell::default();
-    static LEVELS: RefCell<Vec<i16>> = RefCell::default();
+    static PLAIN: RefCell<([Scratch; 2], Plain)> = RefCell::default();
 }
 
 /// What levels of a tile are multiplied by.

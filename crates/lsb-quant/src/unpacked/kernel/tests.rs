@@ -21,8 +21,9 @@ proptest! {
             let offset = form.offset();
             let padded = cols.next_multiple_of(GROUP);
             let mut level = || if largest { -offset } else { (next() % (2 * offset as u64)) as i16 - offset };
-            let levels: Vec<i16> = (0..rows * padded).map(|_| level()).collect();
-            let packed = dispatch(Pack { form, levels: &levels, rows, padded });
+            let levels: Vec<[i16; GROUP]> =
+                (0..rows * padded / GROUP).map(|_| std::array::from_fn(|_| level())).collect();
+            let packed = dispatch(Pack { form, levels: &levels, rows });
             let mut inputs = Inputs::default();
             inputs.begin(cols);
             for token in 0..tokens {

@@ -101,7 +101,7 @@ impl TileProducts for Halves {
         }
         Ok(())
     }
-    fn unpack(&self, _: &Tile, _: &[&[u8]]) -> lsb_quant::Result<UnpackedTile> {
+    fn unpack(&self, _: &[(Tile, &[&[u8]])]) -> lsb_quant::Result<Vec<UnpackedTile>> {
         Err(Error::argument("f32 is not packed").into())
     }
 }
