@@ -56,6 +56,6 @@ fn vectors_do_most_of_a_run() {
     for isa in [Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
         let mut run = RunDecoder::new(&coded, symbols.len()).unwrap();
         let done = decode(isa, &mut run, &table.decoder(), &mut vec![0; symbols.len()]);
-        assert!(done > 9_800, "{}: {done}", isa.name());
+        assert!(done > 9_500, "{}: {done}", isa.name());
     }
 }
