@@ -151,7 +151,7 @@ pub(crate) fn run(args: &Args, common: Common) -> Outcome {
     };
     let context = match &start {
         Start::Chat(_) => args.context.unwrap_or(MAX_CONTEXT),
-        Start::Once(_, ids) => ids.len() + options.max_new_tokens,
+        Start::Once(_, ids) => ids.len().saturating_add(options.max_new_tokens),
     };
     let model = args.running.open_to_generate(&args.path, &budget, context, args.sampling.cache())?;
     tokenizer.check_ids(model.spec().vocab as u64)?;

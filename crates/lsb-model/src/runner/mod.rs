@@ -125,6 +125,8 @@ impl ModelRunner {
         let spec = ModelSpec::new(&config, &*source)?;
         let mut bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
         if let Some((capacity, cache)) = options.session {
+            // One of more tokens will be refused.
+            let capacity = capacity.min(session::MAX_TOKENS);
             bytes = bytes.min(memory::session(&spec, options.chunk_tokens, capacity, cache));
         }
         let set_aside = budget.reserve(bytes, "activations")?;

@@ -11,6 +11,9 @@ use candle_core::Tensor;
 use lsb_format::Error;
 use lsb_stream::Reservation;
 
+/// Tokens that a session can have: more than any model has a context for, and so few that no size overflows.
+pub(super) const MAX_TOKENS: usize = 1 << 24;
+
 /// A sequence that grows.
 #[derive(Debug)]
 pub struct Session<'m> {
@@ -28,6 +31,10 @@ impl<'m> Session<'m> {
     pub(super) fn new(model: &'m ModelRunner, capacity: usize, kind: CacheType) -> Result<Session<'m>> {
         if model.spec.head.is_none() {
             return Err(Error::argument("an encoder does not generate text").into());
+        }
+        if capacity > MAX_TOKENS {
+            let message = format!("a session of {capacity} tokens; it can have {MAX_TOKENS}");
+            return Err(Error::argument(message).advise("ask for fewer new tokens").into());
         }
         model.check_ids(&[], capacity)?;
         let attentions = || model.spec.attentions();

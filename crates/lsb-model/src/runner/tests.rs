@@ -167,6 +167,34 @@ fn steps_of_generation_give_the_same_whether_weights_are_decoded_multiplied_or_u
 }
 
 #[test]
+fn a_session_of_absurd_length_is_refused() {
+    let options = RunOptions { session: Some((usize::MAX, CacheType::F16)), ..RunOptions::default() };
+    let model = open(&golden("phi3"), 64 << 20, &options);
+    let error = model.session(usize::MAX, CacheType::F16).unwrap_err().to_string();
+    assert!(error.contains("tokens; it can have"), "{error}");
+}
+
+#[test]
+fn weights_are_unpacked_where_there_is_room_for_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = CompressConfig::default();
+    config.codec = Some("trellis:3".to_owned());
+    config.output = Some(dir.path().join("package"));
+    LoopCompressor::new(config).compress_model(golden("phi3"), None).unwrap();
+    let path = dir.path().join("package");
+    let source = lsb_stream::open_weights(&path, &Registry::standard(), &Default::default()).unwrap();
+    let mut unpacked = 0;
+    for number in 0..source.tensors().len() {
+        let weights = source.open(number).unwrap();
+        let Some(whole) = weights.unpack(u64::MAX).unwrap() else { continue };
+        assert!(weights.unpack(whole.bytes()).unwrap().is_some());
+        assert!(weights.unpack(whole.bytes() - 1).unwrap().is_none());
+        unpacked += 1;
+    }
+    assert!(unpacked > 4, "{unpacked} tensors");
+}
+
+#[test]
 fn an_unknown_architecture_is_refused_by_name() {
     let source = lsb_stream::MemoryWeights::new();
     let config = crate::ModelConfig::parse(br#"{"model_type": "mamba"}"#).unwrap();
