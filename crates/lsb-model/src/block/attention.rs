@@ -112,15 +112,15 @@ fn sequence(
 /// The queries `q`, [heads, 1, width], of the token at position `position`, whose key and value are in the cache.
 fn step(spec: &AttentionSpec, q: &Tensor, position: usize, cache: &KvCache) -> candle_core::Result<Tensor> {
     let from = spec.window.map_or(0, |w| (position + 1).saturating_sub(w));
-    let softmax = MaskedSoftmax {
-        scale: spec.scale,
-        soft_cap: spec.soft_cap,
-        queries: 1,
-        first: (position - from) as isize,
-        causal: spec.causal,
-        window: spec.window,
-    };
+    let softmax = softmax(spec, 1, position, from);
     cache.attend(q, from..position + 1, |scores| softmax.row(0, scores))
+}
+
+/// What turns the scores of `queries` queries, of which the first is at position `first`, against keys from position `from` on
+/// into weights.
+fn softmax(spec: &AttentionSpec, queries: usize, first: usize, from: usize) -> MaskedSoftmax {
+    let &AttentionSpec { scale, soft_cap, causal, window, .. } = spec;
+    MaskedSoftmax { scale, soft_cap, queries, first: first as isize - from as isize, causal, window }
 }
 
 /// Runs queries `q`, [heads, tokens, width], whose first is at position `first`, against keys and values at the
@@ -144,14 +144,7 @@ fn queries(
         let (k, v) = read(from, to)?;
         let piece = if n == tokens { q.clone() } else { q.narrow(1, start, n)?.contiguous()? };
         let scores = piece.reshape((kv, group * n, width))?.matmul(&k.transpose(1, 2)?)?;
-        let softmax = MaskedSoftmax {
-            scale: spec.scale,
-            soft_cap: spec.soft_cap,
-            queries: n,
-            first: (first + start) as isize - from as isize,
-            causal: spec.causal,
-            window: spec.window,
-        };
+        let softmax = softmax(spec, n, first + start, from);
         let scores = if differentiable {
             softmax.differentiable(&scores)?
         } else {

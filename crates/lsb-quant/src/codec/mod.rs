@@ -7,13 +7,13 @@ mod feedback;
 mod frozen;
 mod gaussian_table;
 pub mod gptq;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
 mod least_squares;
 pub mod lossless;
 pub mod outlier_binary;
 mod payload;
 pub mod raw;
-#[cfg(target_arch = "x86_64")]
-mod refill;
 pub mod residual_binary;
 pub mod rtn;
 mod signs;

@@ -1,12 +1,9 @@
 //! 32 lanes in four vectors of 8.
 
 use crate::Isa;
-use crate::codec::refill::EXPAND;
-use lsb_format::entropy::{DecodeTable, LANES, LOW, PRECISION, RunDecoder};
+use crate::codec::kernel::avx2::{PART, advance, load_u32, load_words, store_u32};
+use lsb_format::entropy::{DecodeTable, LANES, PRECISION, RunDecoder};
 use std::arch::x86_64::*;
-
-/// Lanes of a vector.
-const PART: usize = 8;
 
 /// Decodes steps as long as there are words for all lanes, and says how many; none where the processor cannot.
 pub(super) fn decode(run: &mut RunDecoder<'_>, table: &DecodeTable, steps: &mut [[u8; LANES]]) -> usize {
@@ -64,50 +61,8 @@ fn step(
     // SAFETY: a slot is the low 12 bits of a state, and there are 2^12 slots.
     #[allow(unsafe_code)]
     let entry = unsafe { _mm256_i32gather_epi32::<4>(slots.as_ptr().cast(), slot) };
-    let freq = _mm256_add_epi32(_mm256_and_si256(entry, field), _mm256_set1_epi32(1));
-    let bias = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), field);
-    let high = _mm256_srli_epi32::<{ PRECISION as i32 }>(*states);
-    let next = _mm256_add_epi32(_mm256_mullo_epi32(freq, high), bias);
-    // States are below 2^31.
-    let is_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(LOW as i32), next);
-    let low = _mm256_movemask_ps(_mm256_castsi256_ps(is_low)) as u8;
-    let places = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(EXPAND[usize::from(low)] as i64));
-    let word = _mm256_permutevar8x32_epi32(load_words(&window[*taken..]), places);
-    *states = _mm256_blendv_epi8(next, _mm256_or_si256(_mm256_slli_epi32::<16>(next), word), is_low);
-    *taken += low.count_ones() as usize;
+    *taken += advance(states, entry, load_words(&window[*taken..]));
     _mm256_srli_epi32::<24>(entry)
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_u32(values: &[u32]) -> __m256i {
-    let values: &[u32] = &values[..PART];
-    // SAFETY: there are 8 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_loadu_si256(values.as_ptr().cast())
-    }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn store_u32(out: &mut [u32], values: __m256i) {
-    let out: &mut [u32] = &mut out[..PART];
-    // SAFETY: there is room for 8 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_storeu_si256(out.as_mut_ptr().cast(), values);
-    }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_words(words: &[[u8; 2]]) -> __m256i {
-    let words: &[[u8; 2]] = &words[..PART];
-    // SAFETY: there are 8 words of two bytes.
-    #[allow(unsafe_code)]
-    let words = unsafe { _mm_loadu_si128(words.as_ptr().cast()) };
-    _mm256_cvtepu16_epi32(words)
 }
 
 #[target_feature(enable = "avx2")]

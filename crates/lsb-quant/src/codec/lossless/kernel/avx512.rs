@@ -1,11 +1,9 @@
 //! 32 lanes in two vectors of 16.
 
 use crate::Isa;
-use lsb_format::entropy::{DecodeTable, LANES, LOW, PRECISION, RunDecoder};
+use crate::codec::kernel::avx512::{HALF, advance, load_u32, load_words, store_u32};
+use lsb_format::entropy::{DecodeTable, LANES, PRECISION, RunDecoder};
 use std::arch::x86_64::*;
-
-/// Lanes of a vector.
-const HALF: usize = LANES / 2;
 
 /// Decodes steps as long as there are words for all lanes, and says how many; none where the processor cannot.
 pub(super) fn decode(run: &mut RunDecoder<'_>, table: &DecodeTable, steps: &mut [[u8; LANES]]) -> usize {
@@ -51,47 +49,8 @@ fn step(states: &mut __m512i, refill: __m512i, slots: &[u32; 1 << PRECISION]) ->
     // SAFETY: a slot is the low 12 bits of a state, and there are 2^12 slots.
     #[allow(unsafe_code)]
     let entry = unsafe { _mm512_i32gather_epi32::<4>(slot, slots.as_ptr().cast()) };
-    let freq = _mm512_add_epi32(_mm512_and_si512(entry, field), _mm512_set1_epi32(1));
-    let bias = _mm512_and_si512(_mm512_srli_epi32::<12>(entry), field);
-    let high = _mm512_srli_epi32::<PRECISION>(*states);
-    let next = _mm512_add_epi32(_mm512_mullo_epi32(freq, high), bias);
-    // States are below 2^31.
-    let low = _mm512_cmplt_epi32_mask(next, _mm512_set1_epi32(LOW as i32));
-    let word = _mm512_maskz_expand_epi32(low, refill);
-    *states = _mm512_mask_or_epi32(next, low, _mm512_slli_epi32::<16>(next), word);
-    (entry, low.count_ones() as usize)
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_u32(values: &[u32]) -> __m512i {
-    let values: &[u32] = &values[..HALF];
-    // SAFETY: there are 16 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm512_loadu_si512(values.as_ptr().cast())
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store_u32(out: &mut [u32], values: __m512i) {
-    let out: &mut [u32] = &mut out[..HALF];
-    // SAFETY: there is room for 16 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm512_storeu_si512(out.as_mut_ptr().cast(), values);
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_words(words: &[[u8; 2]]) -> __m512i {
-    let words: &[[u8; 2]] = &words[..HALF];
-    // SAFETY: there are 16 words of two bytes.
-    #[allow(unsafe_code)]
-    let words = unsafe { _mm256_loadu_si256(words.as_ptr().cast()) };
-    _mm512_cvtepu16_epi32(words)
+    let taken = advance(states, entry, refill);
+    (entry, taken)
 }
 
 #[target_feature(enable = "avx512f")]

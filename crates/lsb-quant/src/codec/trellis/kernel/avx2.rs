@@ -1,13 +1,10 @@
 //! 32 lanes in four vectors of 8, of one tile or of two.
 
 use super::{Register, Stream};
-use crate::codec::refill::EXPAND;
+use crate::codec::kernel::avx2::{PART, advance, load_u32, load_words, store_u32};
 use crate::isa::Isa;
-use lsb_format::entropy::{LANES, LOW, PRECISION};
+use lsb_format::entropy::{LANES, PRECISION};
 use std::arch::x86_64::*;
-
-/// Lanes of a vector.
-const PART: usize = 8;
 
 /// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
 /// where the processor cannot.
@@ -72,8 +69,8 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
                 // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a slot
                 // is the low 12 bits of a state, and a table has 2^12 slots of four bytes, one table behind the other.
                 #[allow(unsafe_code)]
-                let (level, low) = unsafe { step(lanes, term, refill, taps[k], slots[k]) };
-                here += low.count_ones() as usize;
+                let (level, words) = unsafe { step(lanes, term, refill, taps[k], slots[k]) };
+                here += words;
                 *part = level;
             }
             taken[k] += here;
@@ -105,7 +102,7 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
     done
 }
 
-/// The next level of each lane, plus 256, and which lanes took a word.
+/// The next level of each lane, plus 256, and how many lanes took a word.
 ///
 /// # Safety
 /// There are as many slots at `slots` as the lanes' caps say, and two tables more.
@@ -118,8 +115,7 @@ unsafe fn step(
     refill: __m256i,
     taps: __m256i,
     slots: *const i32,
-) -> (__m256i, u8) {
-    let one = _mm256_set1_epi32(1);
+) -> (__m256i, usize) {
     let field = _mm256_set1_epi32((1 << PRECISION) - 1);
 
     // The table: that of the class, or the one after it where levels are odd.
@@ -131,17 +127,7 @@ unsafe fn step(
     // SAFETY: the caller's promise.
     let entry = unsafe { _mm256_i32gather_epi32::<4>(slots, slot) };
 
-    let freq = _mm256_add_epi32(_mm256_and_si256(entry, field), one);
-    let bias = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), field);
-    let high = _mm256_srli_epi32::<{ PRECISION as i32 }>(lanes.coder);
-    let coder = _mm256_add_epi32(_mm256_mullo_epi32(freq, high), bias);
-    // States are below 2^31.
-    let is_low = _mm256_cmpgt_epi32(_mm256_set1_epi32(LOW as i32), coder);
-    let low = to_mask(is_low);
-    let places = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(EXPAND[usize::from(low)] as i64));
-    let word = _mm256_permutevar8x32_epi32(refill, places);
-    let refilled = _mm256_or_si256(_mm256_slli_epi32::<16>(coder), word);
-    lanes.coder = _mm256_blendv_epi8(coder, refilled, is_low);
+    let taken = advance(&mut lanes.coder, entry, refill);
 
     // Twice the symbol, and the set below it.
     let symbol = _mm256_slli_epi32::<1>(_mm256_srli_epi32::<24>(entry));
@@ -152,25 +138,7 @@ unsafe fn step(
     let moved =
         _mm256_and_si256(_mm256_srli_epi32::<1>(lanes.trellis), _mm256_set1_epi32(Register::STAY as i32));
     lanes.trellis = _mm256_xor_si256(moved, _mm256_and_si256(bit, taps));
-    (level, low)
-}
-
-/// The top bit of each lane.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn to_mask(values: __m256i) -> u8 {
-    _mm256_movemask_ps(_mm256_castsi256_ps(values)) as u8
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_u32(values: &[u32]) -> __m256i {
-    let values: &[u32] = &values[..PART];
-    // SAFETY: there are 8 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_loadu_si256(values.as_ptr().cast())
-    }
+    (level, taken)
 }
 
 #[target_feature(enable = "avx2")]
@@ -181,16 +149,6 @@ fn widen(values: &[i16]) -> __m256i {
     #[allow(unsafe_code)]
     let values = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
     _mm256_cvtepi16_epi32(values)
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn load_words(words: &[[u8; 2]]) -> __m256i {
-    let words: &[[u8; 2]] = &words[..PART];
-    // SAFETY: there are 8 words of two bytes.
-    #[allow(unsafe_code)]
-    let words = unsafe { _mm_loadu_si128(words.as_ptr().cast()) };
-    _mm256_cvtepu16_epi32(words)
 }
 
 #[target_feature(enable = "avx2")]
@@ -208,10 +166,6 @@ fn store(out: &mut [i16], values: __m256i) {
 #[inline]
 fn to_array(values: __m256i) -> [u32; PART] {
     let mut out = [0; PART];
-    // SAFETY: there is room for 8 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_storeu_si256(out.as_mut_ptr().cast(), values);
-    }
+    store_u32(&mut out, values);
     out
 }

@@ -1,12 +1,10 @@
 //! 32 lanes in two vectors of 16, of one tile or of two.
 
 use super::{Register, Stream};
+use crate::codec::kernel::avx512::{HALF, advance, load_u32, load_words, store_u32};
 use crate::isa::Isa;
-use lsb_format::entropy::{LANES, LOW, PRECISION};
+use lsb_format::entropy::{LANES, PRECISION};
 use std::arch::x86_64::*;
-
-/// Lanes of a vector.
-const HALF: usize = LANES / 2;
 
 /// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
 /// where the processor cannot.
@@ -188,14 +186,7 @@ impl Lanes {
         // SAFETY: the caller's promise.
         let entry = unsafe { _mm512_i32gather_epi32::<4>(slot, slots) };
 
-        let freq = _mm512_add_epi32(_mm512_and_si512(entry, field), one);
-        let bias = _mm512_and_si512(_mm512_srli_epi32::<12>(entry), field);
-        let high = _mm512_srli_epi32::<PRECISION>(self.coder);
-        let coder = _mm512_add_epi32(_mm512_mullo_epi32(freq, high), bias);
-        // States are below 2^31.
-        let low = _mm512_cmplt_epi32_mask(coder, _mm512_set1_epi32(LOW as i32));
-        let word = _mm512_maskz_expand_epi32(low, refill);
-        self.coder = _mm512_mask_or_epi32(coder, low, _mm512_slli_epi32::<16>(coder), word);
+        let taken = advance(&mut self.coder, entry, refill);
 
         // Twice the symbol, and the set below it.
         let set = _mm512_srli_epi32::<{ Register::SET }>(self.trellis);
@@ -206,18 +197,7 @@ impl Lanes {
         let stay = _mm512_set1_epi32(Register::STAY as i32);
         let moved = _mm512_and_si512(_mm512_srli_epi32::<1>(self.trellis), stay);
         self.trellis = _mm512_mask_xor_epi32(moved, bit, moved, taps);
-        (level, low.count_ones() as usize)
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_u32(values: &[u32]) -> __m512i {
-    let values: &[u32] = &values[..HALF];
-    // SAFETY: there are 16 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm512_loadu_si512(values.as_ptr().cast())
+        (level, taken)
     }
 }
 
@@ -229,16 +209,6 @@ fn widen(values: &[i16]) -> __m512i {
     #[allow(unsafe_code)]
     let values = unsafe { _mm256_loadu_si256(values.as_ptr().cast()) };
     _mm512_cvtepi16_epi32(values)
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_words(words: &[[u8; 2]]) -> __m512i {
-    let words: &[[u8; 2]] = &words[..HALF];
-    // SAFETY: there are 16 words of two bytes.
-    #[allow(unsafe_code)]
-    let words = unsafe { _mm256_loadu_si256(words.as_ptr().cast()) };
-    _mm512_cvtepu16_epi32(words)
 }
 
 #[target_feature(enable = "avx512f")]
@@ -255,10 +225,6 @@ fn store(out: &mut [i16; LANES], values: __m512i) {
 #[inline]
 fn to_array(values: __m512i) -> [u32; HALF] {
     let mut out = [0; HALF];
-    // SAFETY: there is room for 16 numbers of 32 bits.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm512_storeu_si512(out.as_mut_ptr().cast(), values);
-    }
+    store_u32(&mut out, values);
     out
 }
