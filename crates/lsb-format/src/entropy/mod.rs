@@ -17,15 +17,18 @@
 //! Source: J. Duda, "Asymmetric numeral systems" (2013), in the range variant; interleaving as described by
 //! F. Giesen, "Interleaved entropy coders" (2014).
 
+mod bucket;
 mod decode;
 mod encode;
 mod escape;
 mod positions;
+mod share;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::{Alphabet, BUCKET_BITS, Bucket, BucketTable};
 pub use decode::{Context, RunDecoder, SingleTable, decode_run};
 pub use encode::encode_run;
 pub use escape::{MAX_ESCAPE_BITS, decode_escapes, encode_escapes, fold, unfold};

@@ -1,43 +1,12 @@
 //! Frequency tables: from counts, to bytes, and into the form decoders look symbols up in.
 
+use super::Alphabet;
 use crate::{Error, Result};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// Frequencies sum to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
 
-const TOTAL: u32 = 1 << PRECISION;
-
-/// The symbols that occur. Numbers are whole, and kept in f64 because compilers handle several of those at once: all of them,
-/// and all products below, are under `2^53`.
-struct Used {
-    n: usize,
-    symbols: [u8; 256],
-    counts: [f64; 256],
-    frequencies: [f64; 256],
-}
-
-impl Used {
-    /// `None` if all counts are zero.
-    fn new(counts: &[u64; 256]) -> Option<Used> {
-        let mut out = Used { n: 0, symbols: [0; 256], counts: [0.0; 256], frequencies: [0.0; 256] };
-        // Counts are scaled below 2^32.
-        let largest = counts.iter().fold(0, |all, c| all | c);
-        let shift = (64 - largest.leading_zeros()).saturating_sub(32);
-        for (symbol, &count) in counts.iter().enumerate().filter(|&(_, &count)| count > 0) {
-            out.symbols[out.n] = symbol as u8;
-            out.counts[out.n] = f64::from(((count >> shift) as u32).max(1));
-            out.n += 1;
-        }
-        (out.n > 0).then_some(out)
-    }
-
-    /// Counts and frequencies.
-    fn split(&mut self) -> (&[f64], &mut [f64]) {
-        (&self.counts[..self.n], &mut self.frequencies[..self.n])
-    }
-}
+pub(super) const TOTAL: u32 = 1 << PRECISION;
 
 /// Integer frequencies of up to 256 symbols, summing to `2^12`. A symbol of frequency 0 cannot be coded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,29 +21,11 @@ impl Table {
     /// The same table on every machine: floors first, every used symbol at least 1; then what is left over goes, one by one,
     /// where it saves the most bits, or is taken where it costs the fewest; of equals, the smaller symbol first.
     pub fn from_counts(counts: &[u64; 256]) -> Option<Table> {
-        let mut used = Used::new(counts)?;
-        let (counts, frequencies) = used.split();
-        let sum: f64 = counts.iter().sum();
-        for (f, &c) in frequencies.iter_mut().zip(counts) {
-            let floor = floor_share(c, sum);
-            *f = if floor < 1.0 { 1.0 } else { floor };
-        }
-        let missing = f64::from(TOTAL) - frequencies.iter().sum::<f64>();
-        if missing > 0.0 {
-            // The gain of f -> f + 1 is about c / (f + 1/2).
-            settle(counts, frequencies, missing, |c, f| c / (2.0 * f + 1.0));
-        } else {
-            // The loss of f -> f - 1 is about c / (f - 1/2); the smallest loss has the largest inverse.
-            settle(counts, frequencies, missing, |c, f| if f > 1.0 { (2.0 * f - 1.0) / c } else { 0.0 });
-        }
-        let mut freq = [0; 256];
-        for (&symbol, &f) in used.symbols[..used.n].iter().zip(&used.frequencies) {
-            freq[usize::from(symbol)] = f as u32;
-        }
-        Some(Self::from_frequencies(&freq))
+        let mut alphabet = Alphabet::default();
+        alphabet.set((0..=u8::MAX).zip(counts.iter().copied())).then(|| alphabet.table())
     }
 
-    fn from_frequencies(freq: &[u32; 256]) -> Table {
+    pub(super) fn from_frequencies(freq: &[u32; 256]) -> Table {
         let mut table = Table { freq: [0; 256], start: [0; 256] };
         let mut start = 0;
         for (s, &f) in freq.iter().enumerate() {
@@ -209,40 +160,6 @@ impl Table {
 
 /// Slots written together.
 const CHUNK: usize = 16;
-
-/// The whole number nearest to one between 0 and `2^51`.
-#[inline(always)]
-fn round(x: f64) -> f64 {
-    const ROUNDER: f64 = (1u64 << 52) as f64;
-    x + ROUNDER - ROUNDER
-}
-
-/// `2^12 c / sum`, rounded down.
-#[inline(always)]
-fn floor_share(c: f64, sum: f64) -> f64 {
-    let product = f64::from(TOTAL) * c;
-    let near = round(product / sum);
-    if near * sum > product { near - 1.0 } else { near }
-}
-
-/// Adds `missing`, one by one, to the frequencies whose priority is largest at that time, the first of equals; takes one by one
-/// where it is below zero.
-///
-/// Priorities are quotients of a number below `2^32` and one below `2^14`, or the other way round. Two that differ do so by a
-/// share of more than `2^-47`, and rounding to 53 bits neither swaps nor joins them. None is negative, so that their bits order as
-/// they do.
-fn settle(counts: &[f64], frequencies: &mut [f64], missing: f64, priority: impl Fn(f64, f64) -> f64) {
-    let entry = |i: u8, c: f64, f: f64| (priority(c, f).to_bits(), Reverse(i));
-    let numbered = (0..=u8::MAX).zip(counts.iter().zip(&*frequencies));
-    let mut heap: BinaryHeap<_> = numbered.map(|(i, (&c, &f))| entry(i, c, f)).collect();
-    for _ in 0..missing.abs() as u32 {
-        let Some(mut largest) = heap.peek_mut() else { return };
-        let Reverse(first) = largest.1;
-        let (c, f) = (counts[usize::from(first)], &mut frequencies[usize::from(first)]);
-        *f += missing.signum();
-        *largest = entry(first, c, *f);
-    }
-}
 
 /// `LOG[f]`: base-two logarithm of `f` in units of 1/256, rounded down; 0 for 0.
 static LOG: [u16; TOTAL as usize + 1] = {

@@ -221,6 +221,18 @@ proptest! {
                     prop_assert_eq!((slot & 0xfff) + 1, table.frequency(symbol));
                     prop_assert_eq!(table.start(symbol) + (slot >> 12 & 0xfff), at as u32);
                 }
+                let mut alphabet = Alphabet::default();
+                // What was there before leaves nothing behind.
+                prop_assert!(alphabet.set((0..=u8::MAX).zip([1; 256])));
+                let mut dirty = BucketTable::default();
+                alphabet.buckets_into(&mut dirty);
+                prop_assert!(alphabet.set((0..=u8::MAX).zip(counts.iter().copied())));
+                alphabet.buckets_into(&mut dirty);
+                prop_assert_eq!(&alphabet.table(), &table);
+                let plain = table.decoder();
+                for state in (0..1 << PRECISION).map(|slot| slot | 0x1234 << PRECISION) {
+                    prop_assert_eq!(dirty.step(state, || &alphabet), plain.step(state), "{:#x}", state);
+                }
             }
         }
     }

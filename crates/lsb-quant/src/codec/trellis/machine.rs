@@ -9,6 +9,8 @@
 //! (1990); union codebooks: M. Joshi, V. Crump and T. Fischer, "Image subband coding using arithmetic coded trellis
 //! coded quantization" (1995). Codes: G. Ungerboeck, "Trellis-coded modulation with redundant signal sets" (1987).
 
+use lsb_format::entropy::{BUCKET_BITS, PRECISION};
+
 /// Numbers of states there are machines for.
 pub(super) const STATES: [u32; 7] = [4, 8, 16, 32, 64, 128, 256];
 
@@ -37,6 +39,8 @@ impl Machine {
             256 => (0b01111001, 0b10100110),
             _ => return None,
         };
+        // Sixteen bits hold a register, the lowest of the upper part at `Register::SET`.
+        assert!(odd < 1 << (16 - Register::SET));
         Some(Machine { mask: (states - 1) as u8, odd, turn })
     }
 
@@ -46,9 +50,9 @@ impl Machine {
     }
 
     /// What a bit that goes in adds to a [`Register`].
-    pub(super) fn taps(self) -> u32 {
+    pub(super) fn taps(self) -> u16 {
         // Bit i of `odd` counts the bit that went in i + 1 steps ago: that one counts i steps after it went in.
-        u32::from(self.odd) << Register::SET | u32::from(self.turn) << Register::TURN
+        u16::from(self.odd) << Register::SET | u16::from(self.turn)
     }
 
     /// Bits of a state whose parity says if levels are odd, those whose parity turns the bit that goes in, and all.
@@ -94,30 +98,28 @@ fn parity(bits: u8) -> u8 {
 /// The state of a machine as decoders keep it: not what went in, but what it will come to.
 ///
 /// From bit [`Register::SET`] on, whether levels are odd now, after one more step, after two, as far as the bits known so far
-/// decide it; from bit [`Register::TURN`] on the same of what turns the bit that goes in. A step moves all of it down by one
+/// decide it; from bit 0 on the same of what turns the bit that goes in. A step moves all of it down by one
 /// and adds [`Machine::taps`] if the bit is set: no parity has to be counted (the transposed form of the filter that the
 /// code is).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Register(pub(super) u32);
+pub(super) struct Register(pub(super) u16);
 
 impl Register {
-    /// Place of the bit that says if levels are odd: a table of 2^12 slots above the other one.
-    pub(super) const SET: u32 = 12;
-    /// Place of the bit that turns the one that goes in: that of the lowest bit of a symbol in a slot of a table.
-    pub(super) const TURN: u32 = 24;
-    /// Bits that stay when all are moved down: none moves from one half into the other.
-    pub(super) const STAY: u32 = 0x7f << Self::SET | 0x7f << Self::TURN;
+    /// Place of the bit that says if levels are odd: a table of as many buckets above the other one.
+    pub(super) const SET: u32 = PRECISION - BUCKET_BITS;
+    /// Bits that stay when all are moved down: none moves from one part into the other.
+    pub(super) const STAY: u16 = !(1 << (Self::SET - 1));
 
     /// 0 where levels are even, 1 where they are odd.
     #[inline(always)]
-    pub(super) fn set(self) -> usize {
-        (self.0 >> Self::SET & 1) as usize
+    pub(super) fn set(self) -> u16 {
+        self.0 >> Self::SET & 1
     }
 
     /// The register after a level `2 k + set` whose `k` has this lowest bit.
     #[inline(always)]
-    pub(super) fn next(self, taps: u32, bit: u32) -> Register {
-        let goes_in = (self.0 >> Self::TURN ^ bit) & 1;
+    pub(super) fn next(self, taps: u16, bit: u16) -> Register {
+        let goes_in = (self.0 ^ bit) & 1;
         Register(self.0 >> 1 & Self::STAY ^ goes_in.wrapping_neg() & taps)
     }
 }
@@ -155,7 +157,7 @@ mod tests {
             let mut random = 1u64;
             let (mut state, mut register) = (0, Register::default());
             for _ in 0..10_000 {
-                assert_eq!(register.set(), machine.set(state), "{states} states");
+                assert_eq!(usize::from(register.set()), machine.set(state), "{states} states");
                 random =
                     random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let bit = (random >> 63) as u8;

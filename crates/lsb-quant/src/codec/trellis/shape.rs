@@ -8,7 +8,7 @@
 use super::search::{REACH, RateTable};
 use crate::codec::bitstream::{BitReader, best_rice};
 use crate::number::{exp2, log2};
-use lsb_format::entropy::{Table, fold, unfold};
+use lsb_format::entropy::{Alphabet, fold, unfold};
 use lsb_format::{Error, Result};
 
 /// The most magnitudes of a curve: symbols are bytes, and two of them are escapes.
@@ -165,19 +165,17 @@ impl Shape {
         levels + self.escape.map_or(0.0, |e| 2.0 * of(e))
     }
 
-    /// The frequency tables of the even and the odd levels.
-    pub(super) fn tables(&self) -> [Table; 2] {
-        [0, 1].map(|set| {
-            let mut counts = [0; 256];
-            for (symbol, count) in counts.iter_mut().enumerate().skip(2) {
-                let level = 2 * (symbol as i32 - CENTER) + set;
-                *count = self.curve.get(level.unsigned_abs() as usize).map_or(0, |&bits| weight(bits));
-            }
-            if let Some(bits) = self.escape {
-                counts[..2].fill(weight(bits));
-            }
-            Table::from_counts(&counts).unwrap_or_else(null_table)
-        })
+    /// The symbols of the even levels (set 0) or the odd ones (1) and how likely they are; false if there are none.
+    pub(super) fn alphabet_into(&self, set: usize, out: &mut Alphabet) -> bool {
+        let escapes = self.escape.into_iter().flat_map(|bits| [0, 1].map(|symbol| (symbol, weight(bits))));
+        // Level 2 k + set is beyond the curve where k is beyond half of it.
+        let reach = self.curve.len() as i32 / 2 + 1;
+        let symbols = (CENTER - reach).max(2)..(CENTER + reach).min(256);
+        let levels = symbols.filter_map(|symbol| {
+            let level = 2 * (symbol - CENTER) + set as i32;
+            self.curve.get(level.unsigned_abs() as usize).map(|&bits| (symbol as u8, weight(bits)))
+        });
+        out.set(escapes.chain(levels))
     }
 
     /// Levels of this magnitude or a larger one are escapes.
@@ -287,14 +285,9 @@ pub(super) fn symbol_of(level: i32) -> u8 {
     ((level >> 1) + CENTER) as u8
 }
 
-/// The table of what needs no bits: one symbol, [`NULL_SYMBOL`].
-pub(super) fn null_table() -> Table {
-    let mut counts = [0; 256];
-    counts[usize::from(NULL_SYMBOL)] = 1;
-    match Table::from_counts(&counts) {
-        Some(table) => table,
-        None => unreachable!("a count is above zero"),
-    }
+/// The alphabet of what needs no bits: one symbol, [`NULL_SYMBOL`].
+pub(super) fn set_to_null(alphabet: &mut Alphabet) {
+    alphabet.set([(NULL_SYMBOL, 1)].into_iter());
 }
 
 /// The symbol of samples that are none.
@@ -365,11 +358,15 @@ mod tests {
                 .map(|m| f64::from(counts[m / 64 * 64]) * f64::from(scale))
                 .collect();
             let shape = Shape::of_counts(&counts);
-            let tables = shape.tables();
+            let tables = [0, 1].map(|set| {
+                let mut alphabet = Alphabet::default();
+                shape.alphabet_into(set, &mut alphabet).then(|| alphabet.table())
+            });
             for m in (0..counts.len()).filter(|&m| counts[m] > 0.0) {
                 for level in [m as i32, -(m as i32)] {
                     let (Coded::Symbol(symbol) | Coded::Escape(symbol, _)) = shape.code(level);
-                    prop_assert!(tables[set_of(level)].frequency(symbol) > 0, "{level}");
+                    let table = tables[set_of(level)].as_ref();
+                    prop_assert!(table.is_some_and(|table| table.frequency(symbol) > 0), "{level}");
                 }
             }
         }

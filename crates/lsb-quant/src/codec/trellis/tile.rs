@@ -8,14 +8,14 @@
 use super::classes::Classes;
 use super::kernel::{self, Code, Escape, MISSING, Stream};
 use super::machine::Machine;
-use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, null_table, set_of, symbol_of};
+use super::shape::{Coded, NULL_SYMBOL, Shape, check_steps, set_of, set_to_null, symbol_of};
 use crate::Result;
 use crate::codec::bitstream::{BitReader, BitWriter, best_rice};
 use crate::codec::payload::Payload;
 use crate::isa::Isa;
 use crate::lanes::{Lanes, Work, dispatch};
 use lsb_format::entropy::{
-    DecodeTable, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run,
+    Alphabet, BucketTable, LANES, MAX_ESCAPE_BITS, Table, decode_escapes, encode_escapes, encode_run,
 };
 
 /// Rows and columns of a tile.
@@ -97,9 +97,22 @@ impl Model {
 
     /// Two tables per class, then those of samples that are none.
     fn tables(&self) -> Vec<Table> {
-        let mut out: Vec<Table> = self.shapes.iter().flat_map(Shape::tables).collect();
-        out.extend([null_table(), null_table()]);
-        out
+        let mut alphabets = Vec::new();
+        self.alphabets_into(&mut alphabets);
+        alphabets.iter().map(Alphabet::table).collect()
+    }
+
+    /// The symbols of all tables, in the place of others.
+    fn alphabets_into(&self, out: &mut Vec<Alphabet>) {
+        out.resize_with(2 * (self.shapes.len() + 1), Alphabet::default);
+        let (pairs, _) = out.as_chunks_mut::<2>();
+        for (pair, shape) in pairs.iter_mut().zip(self.shapes.iter().map(Some).chain([None])) {
+            for (set, alphabet) in pair.iter_mut().enumerate() {
+                if !shape.is_some_and(|shape| shape.alphabet_into(set, alphabet)) {
+                    set_to_null(alphabet);
+                }
+            }
+        }
     }
 }
 
@@ -190,7 +203,8 @@ impl Work for Symbols<'_> {
 pub(super) struct Scratch {
     rows: Vec<i16>,
     cols: Vec<[i16; LANES]>,
-    tables: Vec<DecodeTable>,
+    tables: Vec<BucketTable>,
+    alphabets: Vec<Alphabet>,
     levels: Vec<[i16; LANES]>,
     escapes: Vec<Escape>,
     steps: Vec<u32>,
@@ -261,17 +275,17 @@ impl<'a> Opened<'a> {
         let [k] = payload.array("escape parameter")?;
         let length = payload.u32("escapes length")? as usize;
         let coded = payload.take("escapes", length)?;
-        let Scratch { rows, cols, tables, levels, escapes, steps } = scratch;
+        let Scratch { rows, cols, tables, alphabets, levels, escapes, steps } = scratch;
         model.classes.row_terms(rows);
         cols.clear();
         cols.resize(size.groups(), [MISSING; LANES]);
         let terms = cols.as_flattened_mut().iter_mut();
         terms.zip(model.classes.col_terms()).for_each(|(out, term)| *out = term);
         // Tables are written in place: they are large.
-        let wanted = model.tables();
-        tables.resize_with(wanted.len(), DecodeTable::default);
-        wanted.iter().zip(&mut *tables).for_each(|(table, out)| table.decoder_into(out));
-        let code = Code { taps: machine.taps(), rows, cols, tables, restarts };
+        model.alphabets_into(alphabets);
+        tables.resize_with(alphabets.len(), BucketTable::default);
+        alphabets.iter().zip(&mut *tables).for_each(|(alphabet, out)| alphabet.buckets_into(out));
+        let code = Code { taps: machine.taps(), rows, cols, tables, alphabets, restarts };
         let stream = Stream::new(payload.rest(), code, levels, escapes)?;
         let Model { classes, shapes } = model;
         Ok(Opened { stream, shapes, classes, col: 0, escapes: (coded, u32::from(k)), steps })

@@ -1,10 +1,31 @@
-//! 32 lanes in four vectors of 8, of one tile or of two.
+//! The 32 lanes of a tile in two vectors of 16-bit numbers, those of a state of the coder in four: low halves and high ones.
 
-use super::{Register, Stream};
-use crate::codec::kernel::avx2::{PART, advance, load_u32, load_words, store_u32};
+use super::{Lookups, Register, Stream, correct};
 use crate::isa::Isa;
-use lsb_format::entropy::{LANES, PRECISION};
+use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
 use std::arch::x86_64::*;
+
+/// Lanes of a vector.
+const HALF: usize = LANES / 2;
+
+/// For each set of 8 lanes that take a word: which bytes of the next words each lane takes. Bytes beyond the end give zeros.
+static EXPAND: [[u8; HALF]; 256] = {
+    let mut table = [[u8::MAX; HALF]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut next) = (0, 0);
+        while lane < HALF / 2 {
+            if mask >> lane & 1 == 1 {
+                table[mask][2 * lane] = 2 * next;
+                table[mask][2 * lane + 1] = 2 * next + 1;
+                next += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    table
+};
 
 /// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
 /// where the processor cannot.
@@ -17,155 +38,256 @@ pub(super) fn decode<const K: usize>(streams: [&mut Stream<'_>; K]) -> usize {
     0
 }
 
-/// 8 lanes of a tile.
+/// 16 lanes of a tile.
 #[derive(Clone, Copy)]
-struct Lanes {
+struct Half {
     /// States of the entropy coder.
-    coder: __m256i,
+    low: __m256i,
+    high: __m256i,
     /// Registers of the trellis.
     trellis: __m256i,
-    /// What columns add to classes, and the largest classes: numbers of slots.
+    /// What columns add to classes, and the largest classes.
     cols: __m256i,
     caps: __m256i,
 }
 
 #[target_feature(enable = "avx2,popcnt")]
-fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
-    let mut lanes = std::array::from_fn::<_, K, _>(|k| {
+fn decode_rows<const K: usize>(streams: [&mut Stream<'_>; K]) -> usize {
+    let zero = _mm256_setzero_si256();
+    let mut halves = [[Half { low: zero, high: zero, trellis: zero, cols: zero, caps: zero }; 2]; K];
+    let mut words = [&[][..]; K];
+    let mut rows = usize::MAX;
+    for k in 0..K {
         let stream = &*streams[k];
-        let (cols, caps) = (&stream.code.cols[stream.group], stream.code.caps(stream.group));
-        [0, 1, 2, 3].map(|part| Lanes {
-            coder: load_u32(&stream.run.states[part * PART..]),
-            trellis: load_u32(&stream.trellis.map(|r| r.0)[part * PART..]),
-            cols: _mm256_slli_epi32::<{ PRECISION as i32 + 1 }>(widen(&cols[part * PART..])),
-            caps: _mm256_slli_epi32::<{ PRECISION as i32 + 1 }>(widen(&caps[part * PART..])),
-        })
-    });
-    let codes = std::array::from_fn::<_, K, _>(|k| streams[k].code);
-    let words = std::array::from_fn::<_, K, _>(|k| streams[k].run.words());
-    let slots = codes.map(|code| code.tables.as_ptr().cast::<i32>());
-    let taps = codes.map(|code| _mm256_set1_epi32(code.taps as i32));
+        halves[k] = [Half::new(stream, 0), Half::new(stream, HALF)];
+        words[k] = stream.run.words();
+        rows = rows.min(stream.code.rows.len()).min(stream.levels.len());
+    }
     let mut taken = [0; K];
-    let mut lowest = [_mm256_setzero_si256(); K];
-    let mut levels = streams.each_mut().map(|stream| stream.levels.iter_mut());
-    let rows = codes[0].rows.len();
-    let mut done = rows;
-    'rows: for row in 0..rows {
+    let mut lowest = [zero; K];
+    let mut done = 0;
+    'rows: while done < rows {
         let mut windows = [&[[0; 2]; LANES]; K];
         for k in 0..K {
-            let Some(window) = words[k][taken[k]..].first_chunk::<LANES>() else {
-                done = row;
-                break 'rows;
-            };
+            let Some(window) = words[k][taken[k]..].first_chunk::<LANES>() else { break 'rows };
             windows[k] = window;
         }
         for k in 0..K {
-            let mut parts = [_mm256_setzero_si256(); 4];
-            let mut here = 0;
-            let term = _mm256_set1_epi32(i32::from(codes[k].rows[row]) << (PRECISION + 1));
-            for (lanes, part) in lanes[k].iter_mut().zip(&mut parts) {
-                // The parts before took at most 8 words each: 8 more are there.
-                let refill = load_words(&windows[k][here..]);
-                // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a slot
-                // is the low 12 bits of a state, and a table has 2^12 slots of four bytes, one table behind the other.
-                #[allow(unsafe_code)]
-                let (level, words) = unsafe { step(lanes, term, refill, taps[k], slots[k]) };
-                here += words;
-                *part = level;
-            }
-            taken[k] += here;
-            let Some(levels) = levels[k].next() else { continue };
-            for (levels, [a, b]) in
-                levels.chunks_mut(2 * PART).zip([[parts[0], parts[1]], [parts[2], parts[3]]])
-            {
-                // Packing interleaves quarters of the two vectors.
-                let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(a, b));
-                let values = _mm256_sub_epi16(packed, _mm256_set1_epi16(2 * 128));
-                lowest[k] = _mm256_min_epi16(lowest[k], values);
-                store(levels, values);
-            }
+            let stream = &mut *streams[k];
+            let [a, b] = &mut halves[k];
+            let buckets = stream.code.tables.as_ptr().cast();
+            let (index_a, index_b) = (a.index(stream.code.rows[done]), b.index(stream.code.rows[done]));
+            // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the
+            // upper 9 of the low 12 bits of a state, and a table has 2^9 buckets, one table behind the other.
+            #[allow(unsafe_code)]
+            let (drawn_a, drawn_b) = unsafe { (look_up(index_a, buckets), look_up(index_b, buckets)) };
+            let (level_a, here) = a.advance(&drawn_a, stream, windows[k]);
+            // At most 16 words were taken: 16 more are there.
+            let (level_b, more) = b.advance(&drawn_b, stream, &windows[k][here..]);
+            taken[k] += here + more;
+            lowest[k] = _mm256_min_epi16(lowest[k], _mm256_min_epi16(level_a, level_b));
+            let (levels, _) = stream.levels[done].as_chunks_mut();
+            levels[0] = to_array(level_a).map(|level| level as i16);
+            levels[1] = to_array(level_b).map(|level| level as i16);
         }
+        done += 1;
     }
-    for (k, stream) in streams.iter_mut().enumerate() {
+    for k in 0..K {
+        let stream = &mut *streams[k];
         stream.run.take(taken[k]);
-        let mut all = [0; 2 * PART];
-        store(&mut all, lowest[k]);
-        stream.lowest = all.into_iter().fold(stream.lowest, i16::min);
-        for (part, lanes) in lanes[k].iter().enumerate() {
-            let (coder, trellis) = (to_array(lanes.coder), to_array(lanes.trellis));
-            for lane in 0..PART {
-                stream.run.states[part * PART + lane] = coder[lane];
-                stream.trellis[part * PART + lane] = Register(trellis[lane]);
+        for level in to_array(lowest[k]) {
+            stream.lowest = stream.lowest.min(level as i16);
+        }
+        for (i, half) in halves[k].iter().enumerate() {
+            let (low, high, trellis) = (to_array(half.low), to_array(half.high), to_array(half.trellis));
+            for lane in 0..HALF {
+                stream.run.states[i * HALF + lane] = u32::from(high[lane]) << 16 | u32::from(low[lane]);
+                stream.trellis[i * HALF + lane] = Register(trellis[lane]);
             }
         }
     }
     done
 }
 
-/// The next level of each lane, plus 256, and how many lanes took a word.
+impl Half {
+    #[target_feature(enable = "avx2")]
+    fn new(stream: &Stream<'_>, first: usize) -> Half {
+        let (cols, caps) = (&stream.code.cols[stream.group], stream.code.caps(stream.group));
+        let [mut low, mut high, mut trellis, mut col, mut cap] = [[0; HALF]; 5];
+        for lane in 0..HALF {
+            let state = stream.run.states[first + lane];
+            (low[lane], high[lane]) = (state as u16, (state >> 16) as u16);
+            trellis[lane] = stream.trellis[first + lane].0;
+            (col[lane], cap[lane]) = (cols[first + lane] as u16, caps[first + lane] as u16);
+        }
+        Half {
+            low: load(&low),
+            high: load(&high),
+            trellis: load(&trellis),
+            cols: load(&col),
+            caps: load(&cap),
+        }
+    }
+
+    /// The numbers of the buckets of a row.
+    #[target_feature(enable = "avx2,popcnt")]
+    #[inline]
+    fn index(&self, term: i16) -> __m256i {
+        // The table: that of the class, or the one after it where levels are odd.
+        let class =
+            _mm256_max_epi16(_mm256_add_epi16(_mm256_set1_epi16(term), self.cols), _mm256_setzero_si256());
+        let class = _mm256_slli_epi16::<{ Register::SET as i32 + 1 }>(_mm256_min_epi16(class, self.caps));
+        let odd = _mm256_and_si256(self.trellis, _mm256_set1_epi16(1 << Register::SET));
+        let field = _mm256_set1_epi16((1 << PRECISION) - 1);
+        let bucket = _mm256_srli_epi16::<{ BUCKET_BITS as i32 }>(_mm256_and_si256(self.low, field));
+        _mm256_or_si256(_mm256_or_si256(class, odd), bucket)
+    }
+
+    /// The levels of the row of these buckets, and how many lanes took a word.
+    #[target_feature(enable = "avx2,popcnt")]
+    #[inline]
+    fn advance(
+        &mut self,
+        drawn: &Lookups<__m256i>,
+        stream: &Stream<'_>,
+        window: &[[u8; 2]],
+    ) -> (__m256i, usize) {
+        let one = _mm256_set1_epi16(1);
+        let byte = _mm256_set1_epi16(0xff);
+        let Lookups { index, start, first, next, symbols } = *drawn;
+        let slot = _mm256_and_si256(self.low, _mm256_set1_epi16((1 << PRECISION) - 1));
+        let past = _mm256_sub_epi16(slot, start);
+        let is_first = _mm256_cmpgt_epi16(first, past);
+        let mut bias = _mm256_sub_epi16(past, _mm256_andnot_si256(is_first, first));
+        let mut freq = _mm256_blendv_epi8(next, first, is_first);
+        let mut symbol =
+            _mm256_blendv_epi8(_mm256_srli_epi16::<8>(symbols), _mm256_and_si256(symbols, byte), is_first);
+        let beyond = !mask(_mm256_cmpgt_epi16(freq, bias));
+        if beyond != 0 {
+            let (slots, index) = (to_array(slot), to_array(index));
+            let [mut symbols, mut freqs, mut biases] = [to_array(symbol), to_array(freq), to_array(bias)];
+            let found = [&mut symbols, &mut freqs, &mut biases];
+            correct(beyond.into(), &stream.code, &slots, &index, found);
+            (symbol, freq, bias) = (load(&symbols), load(&freqs), load(&biases));
+        }
+
+        // A state above its slot has 19 bits: the lower 16, and 3 more. Its product with a frequency and the bias have 31.
+        let upper = _mm256_or_si256(_mm256_slli_epi16::<4>(self.high), _mm256_srli_epi16::<12>(self.low));
+        let most = _mm256_srli_epi16::<12>(self.high);
+        let low = _mm256_add_epi16(_mm256_mullo_epi16(freq, upper), bias);
+        // Minus 1 where nothing is carried.
+        let whole = _mm256_cmpeq_epi16(_mm256_max_epu16(low, bias), low);
+        let high = _mm256_add_epi16(_mm256_mulhi_epu16(freq, upper), _mm256_mullo_epi16(freq, most));
+        let high = _mm256_add_epi16(high, _mm256_add_epi16(one, whole));
+        // States below 2^15 take words, in the order of lanes.
+        let above = _mm256_or_si256(high, _mm256_and_si256(low, _mm256_set1_epi16(i16::MIN)));
+        let is_low = _mm256_cmpeq_epi16(above, _mm256_setzero_si256());
+        let [a, b] = mask(is_low).to_le_bytes();
+        let before = a.count_ones() as usize;
+        let word = _mm256_set_m128i(expand(&window[before..], b), expand(window, a));
+        self.high = _mm256_blendv_epi8(high, low, is_low);
+        self.low = _mm256_blendv_epi8(low, word, is_low);
+
+        // Twice the symbol, and the set below it.
+        let set = _mm256_and_si256(_mm256_srli_epi16::<{ Register::SET as i32 }>(self.trellis), one);
+        let level = _mm256_add_epi16(_mm256_add_epi16(symbol, symbol), set);
+        // The bit that goes in: the lowest of the symbol, turned.
+        let bit = _mm256_and_si256(_mm256_xor_si256(symbol, self.trellis), one);
+        let stay = _mm256_set1_epi16(Register::STAY as i16);
+        let moved = _mm256_and_si256(_mm256_srli_epi16::<1>(self.trellis), stay);
+        let taps = _mm256_mullo_epi16(bit, _mm256_set1_epi16(stream.code.taps as i16));
+        self.trellis = _mm256_xor_si256(moved, taps);
+        (_mm256_sub_epi16(level, _mm256_set1_epi16(2 * 128)), before + b.count_ones() as usize)
+    }
+}
+
+/// The buckets with these numbers.
 ///
 /// # Safety
-/// There are as many slots at `slots` as the lanes' caps say, and two tables more.
-#[target_feature(enable = "avx2,popcnt")]
+/// There are more buckets than the largest number.
+#[target_feature(enable = "avx2")]
 #[inline]
 #[allow(unsafe_code)]
-unsafe fn step(
-    lanes: &mut Lanes,
-    term: __m256i,
-    refill: __m256i,
-    taps: __m256i,
-    slots: *const i32,
-) -> (__m256i, usize) {
-    let field = _mm256_set1_epi32((1 << PRECISION) - 1);
-
-    // The table: that of the class, or the one after it where levels are odd.
-    let class = _mm256_max_epi32(_mm256_add_epi32(term, lanes.cols), _mm256_setzero_si256());
-    let class = _mm256_min_epi32(class, lanes.caps);
-    let odd = _mm256_and_si256(lanes.trellis, _mm256_set1_epi32(1 << Register::SET));
-    let slot = _mm256_and_si256(lanes.coder, field);
-    let slot = _mm256_or_si256(_mm256_or_si256(class, odd), slot);
-    // SAFETY: the caller's promise.
-    let entry = unsafe { _mm256_i32gather_epi32::<4>(slots, slot) };
-
-    let taken = advance(&mut lanes.coder, entry, refill);
-
-    // Twice the symbol, and the set below it.
-    let symbol = _mm256_slli_epi32::<1>(_mm256_srli_epi32::<24>(entry));
-    let level = _mm256_or_si256(symbol, _mm256_srli_epi32::<{ Register::SET as i32 }>(odd));
-    // The lowest bit of the symbol, turned, in all bits.
-    let turned = _mm256_xor_si256(entry, lanes.trellis);
-    let bit = _mm256_srai_epi32::<31>(_mm256_slli_epi32::<{ 31 - Register::TURN as i32 }>(turned));
-    let moved =
-        _mm256_and_si256(_mm256_srli_epi32::<1>(lanes.trellis), _mm256_set1_epi32(Register::STAY as i32));
-    lanes.trellis = _mm256_xor_si256(moved, _mm256_and_si256(bit, taps));
-    (level, taken)
+unsafe fn look_up(index: __m256i, buckets: *const u64) -> Lookups<__m256i> {
+    // Buckets of two lanes, whose numbers are the lowest and the third 16 bits.
+    macro_rules! pair {
+        ($four:expr) => {{
+            let (a, b) = ($four as u16, ($four >> 32) as u16);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let a = _mm_loadl_epi64(buckets.add(usize::from(a)).cast());
+                _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(a), buckets.add(usize::from(b)).cast()))
+            }
+        }};
+    }
+    macro_rules! join {
+        ($a:expr, $b:expr) => {
+            _mm256_castsi256_ps(_mm256_set_m128i(pair!($b), pair!($a)))
+        };
+    }
+    macro_rules! halves {
+        ($a:expr, $b:expr) => {
+            [
+                _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>($a, $b)),
+                _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>($a, $b)),
+            ]
+        };
+    }
+    let (p, q) = (_mm256_castsi256_si128(index), _mm256_extracti128_si256::<1>(index));
+    let low = [_mm_cvtsi128_si64(p) as u64, _mm_cvtsi128_si64(q) as u64];
+    let high = [_mm_extract_epi64::<1>(p) as u64, _mm_extract_epi64::<1>(q) as u64];
+    // Lower and upper halves of the buckets of lanes 0, 2, 4 and so on, and of those of lanes 1, 3, 5 and so on.
+    let even = halves!(join!(low[0], low[1]), join!(high[0], high[1]));
+    let odd = halves!(join!(low[0] >> 16, low[1] >> 16), join!(high[0] >> 16, high[1] >> 16));
+    const ODD: i32 = 0b1010_1010;
+    Lookups {
+        index,
+        start: _mm256_blend_epi16::<ODD>(even[0], _mm256_slli_epi32::<16>(odd[0])),
+        first: _mm256_blend_epi16::<ODD>(_mm256_srli_epi32::<16>(even[0]), odd[0]),
+        next: _mm256_blend_epi16::<ODD>(even[1], _mm256_slli_epi32::<16>(odd[1])),
+        symbols: _mm256_blend_epi16::<ODD>(_mm256_srli_epi32::<16>(even[1]), odd[1]),
+    }
 }
 
+/// A bit for each lane of a comparison.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn widen(values: &[i16]) -> __m256i {
-    let values: &[i16] = &values[..PART];
-    // SAFETY: there are 8 numbers of 16 bits.
+fn mask(lanes: __m256i) -> u16 {
+    let bytes = _mm_packs_epi16(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256::<1>(lanes));
+    _mm_movemask_epi8(bytes) as u16
+}
+
+/// The next words, each in its lane of those in `lanes`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn expand(words: &[[u8; 2]], lanes: u8) -> __m128i {
+    let words: &[u8] = words[..HALF / 2].as_flattened();
+    // SAFETY: there are 16 bytes at both.
     #[allow(unsafe_code)]
-    let values = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
-    _mm256_cvtepi16_epi32(values)
+    let (words, places) = unsafe {
+        (_mm_loadu_si128(words.as_ptr().cast()), _mm_loadu_si128(EXPAND[usize::from(lanes)].as_ptr().cast()))
+    };
+    _mm_shuffle_epi8(words, places)
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store(out: &mut [i16], values: __m256i) {
-    let out: &mut [i16] = &mut out[..2 * PART];
-    // SAFETY: there is room for 16 numbers of 16 bits.
+fn load(values: &[u16; HALF]) -> __m256i {
+    // SAFETY: there are 16 numbers of 16 bits.
     #[allow(unsafe_code)]
     unsafe {
-        _mm256_storeu_si256(out.as_mut_ptr().cast(), values);
+        _mm256_loadu_si256(values.as_ptr().cast())
     }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn to_array(values: __m256i) -> [u32; PART] {
-    let mut out = [0; PART];
-    store_u32(&mut out, values);
+fn to_array(values: __m256i) -> [u16; HALF] {
+    let mut out = [0; HALF];
+    // SAFETY: there is room for 16 numbers of 16 bits.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm256_storeu_si256(out.as_mut_ptr().cast(), values);
+    }
     out
 }

@@ -19,7 +19,7 @@ use super::shape::level_of;
 use crate::isa::Isa;
 use crate::lanes::{Lanes, Work, dispatch};
 use lsb_format::Result;
-use lsb_format::entropy::{DecodeTable, LANES, RunDecoder};
+use lsb_format::entropy::{Alphabet, BucketTable, LANES, RunDecoder};
 
 /// What a missing column adds to the class of its samples.
 pub(super) const MISSING: i16 = 1 << 14;
@@ -28,13 +28,15 @@ pub(super) const MISSING: i16 = 1 << 14;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code<'a> {
     /// What a bit adds to a register of the trellis.
-    pub(super) taps: u32,
+    pub(super) taps: u16,
     /// What each row adds to the class of its samples.
     pub(super) rows: &'a [i16],
     /// What each column adds, in groups; [`MISSING`] where there is none.
     pub(super) cols: &'a [[i16; LANES]],
     /// Two tables for each class, for even levels and for odd ones; the last two are those of missing columns.
-    pub(super) tables: &'a [DecodeTable],
+    pub(super) tables: &'a [BucketTable],
+    /// What each table was made of.
+    pub(super) alphabets: &'a [Alphabet],
     /// Whether all lanes start again in state 0 in each group.
     pub(super) restarts: bool,
 }
@@ -63,6 +65,53 @@ pub(super) struct Escape {
     pub(super) set: u8,
     /// 0 or 1.
     pub(super) symbol: u8,
+}
+
+/// What was looked up, in vectors of 16-bit numbers.
+#[derive(Clone, Copy)]
+struct Lookups<V> {
+    /// Numbers of buckets.
+    index: V,
+    /// As in a [`Bucket`](lsb_format::entropy::Bucket).
+    start: V,
+    first: V,
+    next: V,
+    symbols: V,
+}
+
+/// Puts right the lanes whose slot belongs to neither of the symbols in its bucket: symbols, frequencies, and slots before
+/// theirs of the symbol.
+#[cold]
+#[inline(never)]
+fn correct<const N: usize>(
+    mut lanes: u32,
+    code: &Code<'_>,
+    slots: &[u16; N],
+    index: &[u16; N],
+    [symbols, freqs, biases]: [&mut [u16; N]; 3],
+) {
+    while lanes != 0 {
+        let lane = lanes.trailing_zeros() as usize;
+        lanes &= lanes - 1;
+        let alphabet = &code.alphabets[usize::from(index[lane] >> Register::SET)];
+        let (symbol, freq, bias) = alphabet.at(slots[lane]);
+        (symbols[lane], freqs[lane], biases[lane]) = (symbol.into(), freq, bias);
+    }
+}
+
+/// Whether loading one by one is faster than the instruction that gathers: on all of AMD's so far.
+#[cfg(target_arch = "x86_64")]
+fn has_slow_gathers() -> bool {
+    if cfg!(test) {
+        // Tests try both, in turns.
+        static TURN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+        return TURN.fetch_xor(true, std::sync::atomic::Ordering::Relaxed);
+    }
+    static SLOW: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *SLOW.get_or_init(|| {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+    })
 }
 
 /// A tile that is being decoded.
@@ -95,6 +144,7 @@ impl<'a> Stream<'a> {
         escapes: &'a mut Vec<Escape>,
     ) -> Result<Self> {
         assert!(code.tables.len() >= 4 && code.tables.len().is_multiple_of(2), "two tables for every class");
+        assert!(code.tables.len() <= 1 << (16 - Register::SET), "numbers of buckets have 16 bits");
         let run = RunDecoder::new(bytes, LANES * code.rows.len() * code.cols.len())?;
         levels.resize(code.rows.len(), [0; LANES]);
         escapes.clear();

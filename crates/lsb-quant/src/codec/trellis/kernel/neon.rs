@@ -1,9 +1,9 @@
 //! 32 lanes in eight vectors of 4, of one tile or of two. There is no gather: entries of tables are loaded one by one,
 //! straight into lanes.
 
-use super::{Register, Stream};
+use super::{Code, Register, Stream, correct};
 use crate::isa::Isa;
-use lsb_format::entropy::{LANES, LOW, PRECISION};
+use lsb_format::entropy::{BUCKET_BITS, LANES, LOW, PRECISION};
 use std::arch::aarch64::*;
 
 /// Lanes of a vector.
@@ -49,7 +49,7 @@ struct Lanes {
     coder: uint32x4_t,
     /// Registers of the trellis.
     trellis: uint32x4_t,
-    /// What columns add to classes, and the largest classes: numbers of slots.
+    /// What columns add to classes, and the largest classes: numbers of buckets.
     cols: int32x4_t,
     caps: int32x4_t,
 }
@@ -61,15 +61,14 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
         let (cols, caps) = (&stream.code.cols[stream.group], stream.code.caps(stream.group));
         std::array::from_fn::<_, PARTS, _>(|part| Lanes {
             coder: load_u32(&stream.run.states[part * PART..]),
-            trellis: load_u32(&stream.trellis.map(|r| r.0)[part * PART..]),
-            cols: vshlq_n_s32::<{ PRECISION as i32 + 1 }>(widen(&cols[part * PART..])),
-            caps: vshlq_n_s32::<{ PRECISION as i32 + 1 }>(widen(&caps[part * PART..])),
+            trellis: load_u32(&stream.trellis.map(|r| u32::from(r.0))[part * PART..]),
+            cols: vshlq_n_s32::<{ Register::SET as i32 + 1 }>(widen(&cols[part * PART..])),
+            caps: vshlq_n_s32::<{ Register::SET as i32 + 1 }>(widen(&caps[part * PART..])),
         })
     });
     let codes = std::array::from_fn::<_, K, _>(|k| streams[k].code);
     let words = std::array::from_fn::<_, K, _>(|k| streams[k].run.words());
-    let slots = codes.map(|code| code.tables.as_ptr().cast::<u32>());
-    let taps = codes.map(|code| vdupq_n_u32(code.taps));
+    let taps = codes.map(|code| vdupq_n_u32(code.taps.into()));
     let mut taken = [0; K];
     let mut lowest = [vdupq_n_s16(0); K];
     let mut levels = streams.each_mut().map(|stream| stream.levels.iter_mut());
@@ -87,14 +86,11 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
         for k in 0..K {
             let mut parts = [vdupq_n_u32(0); PARTS];
             let mut here = 0;
-            let term = vdupq_n_s32(i32::from(codes[k].rows[row]) << (PRECISION + 1));
+            let term = vdupq_n_s32(i32::from(codes[k].rows[row]) << (Register::SET + 1));
             for (lanes, part) in lanes[k].iter_mut().zip(&mut parts) {
                 // The parts before took at most 4 words each: 4 more are there.
                 let refill = load_words(&windows[k][here..]);
-                // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a slot
-                // is the low 12 bits of a state, and a table has 2^12 slots of four bytes, one table behind the other.
-                #[allow(unsafe_code)]
-                let (level, words) = unsafe { step(lanes, term, refill, taps[k], slots[k]) };
+                let (level, words) = step(lanes, term, refill, taps[k], &codes[k]);
                 here += words;
                 *part = level;
             }
@@ -110,7 +106,7 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
             let (coder, trellis) = (to_array(lanes.coder), to_array(lanes.trellis));
             for lane in 0..PART {
                 stream.run.states[part * PART + lane] = coder[lane];
-                stream.trellis[part * PART + lane] = Register(trellis[lane]);
+                stream.trellis[part * PART + lane] = Register(trellis[lane] as u16);
             }
         }
     }
@@ -118,35 +114,49 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
 }
 
 /// The next level of each lane, plus 256, and how many lanes took a word.
-///
-/// # Safety
-/// There are as many slots at `slots` as the lanes' caps say, and two tables more.
 #[target_feature(enable = "neon")]
 #[inline]
-#[allow(unsafe_code)]
-unsafe fn step(
+fn step(
     lanes: &mut Lanes,
     term: int32x4_t,
     refill: uint8x16_t,
     taps: uint32x4_t,
-    slots: *const u32,
+    code: &Code<'_>,
 ) -> (uint32x4_t, usize) {
     let one = vdupq_n_u32(1);
-    let field = vdupq_n_u32((1 << PRECISION) - 1);
+    let half = vdupq_n_u32(0xffff);
 
     // The table: that of the class, or the one after it where levels are odd.
     let class = vmaxq_s32(vaddq_s32(term, lanes.cols), vdupq_n_s32(0));
     let class = vreinterpretq_u32_s32(vminq_s32(class, lanes.caps));
     let odd = vandq_u32(lanes.trellis, vdupq_n_u32(1 << Register::SET));
-    let slot = vorrq_u32(vorrq_u32(class, odd), vandq_u32(lanes.coder, field));
-    // SAFETY: the caller's promise.
-    let entry = unsafe { gather(slots, slot) };
+    let slot = vandq_u32(lanes.coder, vdupq_n_u32((1 << PRECISION) - 1));
+    let index = vorrq_u32(vorrq_u32(class, odd), vshrq_n_u32::<{ BUCKET_BITS as i32 }>(slot));
+    // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the upper
+    // 9 of the low 12 bits of a state, and a table has 2^9 buckets, one table behind the other.
+    #[allow(unsafe_code)]
+    let [low, high] = unsafe { gather(code.tables.as_ptr().cast(), index) };
 
-    let freq = vaddq_u32(vandq_u32(entry, field), one);
-    let bias = vandq_u32(vshrq_n_u32::<12>(entry), field);
-    let high = vshrq_n_u32::<{ PRECISION as i32 }>(lanes.coder);
+    let first = vshrq_n_u32::<16>(low);
+    let past = vsubq_u32(slot, vandq_u32(low, half));
+    let is_first = vcltq_u32(past, first);
+    let mut freq = vbslq_u32(is_first, first, vandq_u32(high, half));
+    let mut bias = vbslq_u32(is_first, past, vsubq_u32(past, first));
+    let symbols = vbslq_u32(is_first, vshrq_n_u32::<16>(high), vshrq_n_u32::<24>(high));
+    let mut symbol = vandq_u32(symbols, vdupq_n_u32(0xff));
+    let beyond = vcgeq_u32(bias, freq);
+    if vmaxvq_u32(beyond) != 0 {
+        let narrow = |values| to_array(values).map(|value| value as u16);
+        let (beyond, slots, index) = (to_array(beyond), narrow(slot), narrow(index));
+        let which = (0..PART as u32).filter(|&lane| beyond[lane as usize] != 0);
+        let which = which.fold(0, |all, lane| all | 1 << lane);
+        let mut found = [symbol, freq, bias].map(narrow);
+        correct(which, code, &slots, &index, found.each_mut());
+        [symbol, freq, bias] = found.map(|values| load_u32(&values.map(u32::from)));
+    }
+
     // Integers: multiplying and adding at once changes nothing.
-    let coder = vmlaq_u32(bias, freq, high);
+    let coder = vmlaq_u32(bias, freq, vshrq_n_u32::<{ PRECISION as i32 }>(lanes.coder));
     let is_low = vcltq_u32(coder, vdupq_n_u32(LOW));
     let low = vaddvq_u32(vandq_u32(is_low, load_u32(&MASK_AND_COUNT))) as usize;
     let word = vqtbl1q_u8(refill, load_bytes(&EXPAND[low % EXPAND.len()]));
@@ -154,30 +164,33 @@ unsafe fn step(
     lanes.coder = vbslq_u32(is_low, refilled, coder);
 
     // Twice the symbol, and the set below it.
-    let symbol = vshlq_n_u32::<1>(vshrq_n_u32::<24>(entry));
-    let level = vorrq_u32(symbol, vshrq_n_u32::<{ Register::SET as i32 }>(odd));
-    // The lowest bit of the symbol, turned, in all bits.
-    let bit = vtstq_u32(veorq_u32(entry, lanes.trellis), vdupq_n_u32(1 << Register::TURN));
-    let moved = vandq_u32(vshrq_n_u32::<1>(lanes.trellis), vdupq_n_u32(Register::STAY));
+    let level = vorrq_u32(vaddq_u32(symbol, symbol), vshrq_n_u32::<{ Register::SET as i32 }>(odd));
+    // The bit that goes in, the lowest of the symbol, turned, in all bits.
+    let bit = vtstq_u32(veorq_u32(symbol, lanes.trellis), one);
+    let moved = vandq_u32(vshrq_n_u32::<1>(lanes.trellis), vdupq_n_u32(Register::STAY.into()));
     lanes.trellis = veorq_u32(moved, vandq_u32(bit, taps));
     (level, low >> PART)
 }
 
-/// The slots with these numbers.
+/// Lower and upper halves of the buckets with these numbers.
 ///
 /// # Safety
-/// There are more slots than the largest number.
+/// There are more buckets than the largest number.
 #[target_feature(enable = "neon")]
 #[inline]
 #[allow(unsafe_code)]
-unsafe fn gather(slots: *const u32, numbers: uint32x4_t) -> uint32x4_t {
+unsafe fn gather(buckets: *const u64, numbers: uint32x4_t) -> [uint32x4_t; 2] {
     // SAFETY: the caller's promise, four times.
-    unsafe {
-        let entry = vld1q_dup_u32(slots.add(vgetq_lane_u32::<0>(numbers) as usize));
-        let entry = vld1q_lane_u32::<1>(slots.add(vgetq_lane_u32::<1>(numbers) as usize), entry);
-        let entry = vld1q_lane_u32::<2>(slots.add(vgetq_lane_u32::<2>(numbers) as usize), entry);
-        vld1q_lane_u32::<3>(slots.add(vgetq_lane_u32::<3>(numbers) as usize), entry)
-    }
+    let (a, b) = unsafe {
+        let a = vld1q_dup_u64(buckets.add(vgetq_lane_u32::<0>(numbers) as usize));
+        let b = vld1q_dup_u64(buckets.add(vgetq_lane_u32::<2>(numbers) as usize));
+        (
+            vld1q_lane_u64::<1>(buckets.add(vgetq_lane_u32::<1>(numbers) as usize), a),
+            vld1q_lane_u64::<1>(buckets.add(vgetq_lane_u32::<3>(numbers) as usize), b),
+        )
+    };
+    let (a, b) = (vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(b));
+    [vuzp1q_u32(a, b), vuzp2q_u32(a, b)]
 }
 
 #[target_feature(enable = "neon")]

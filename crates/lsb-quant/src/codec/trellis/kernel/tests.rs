@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codec::trellis::machine::{Machine, STATES};
-use crate::codec::trellis::shape::{NULL_SYMBOL, null_table};
+use crate::codec::trellis::shape::{NULL_SYMBOL, set_to_null};
 use lsb_format::entropy::{Table, encode_run};
 use proptest::prelude::*;
 
@@ -10,7 +10,8 @@ use proptest::prelude::*;
 struct Coded {
     rows: Vec<i16>,
     cols: Vec<[i16; LANES]>,
-    tables: Vec<DecodeTable>,
+    tables: Vec<BucketTable>,
+    alphabets: Vec<Alphabet>,
     bytes: Vec<u8>,
 }
 
@@ -21,7 +22,7 @@ fn coded(machine: Machine, [rows, groups, classes, missing]: [usize; 4], restart
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as u32
     };
-    let mut tables: Vec<Table> = (0..2 * classes)
+    let mut alphabets: Vec<Alphabet> = (0..2 * classes)
         .map(|t| {
             let mut counts = [0; 256];
             // A few levels, now and then escapes.
@@ -29,10 +30,17 @@ fn coded(machine: Machine, [rows, groups, classes, missing]: [usize; 4], restart
             counts[0] = u64::from(random() % 7);
             counts[1] = u64::from(t % 3 == 0);
             counts[128] += 1;
-            Table::from_counts(&counts).unwrap()
+            let mut alphabet = Alphabet::default();
+            assert!(alphabet.set((0..=u8::MAX).zip(counts)));
+            alphabet
         })
         .collect();
-    tables.extend([null_table(), null_table()]);
+    alphabets.resize_with(2 * classes + 2, || {
+        let mut null = Alphabet::default();
+        set_to_null(&mut null);
+        null
+    });
+    let tables: Vec<Table> = alphabets.iter().map(Alphabet::table).collect();
     // Sums below 0 and above the last class too.
     let mut term = || (random() % (classes as u32 + 3)) as i16 - 2;
     let row_terms: Vec<i16> = (0..rows).map(|_| term()).collect();
@@ -60,7 +68,9 @@ fn coded(machine: Machine, [rows, groups, classes, missing]: [usize; 4], restart
     }
     let mut bytes = Vec::new();
     encode_run(&symbols, &tables.iter().collect::<Vec<_>>(), |i| which[i], &mut bytes).unwrap();
-    Coded { rows: row_terms, cols, tables: tables.iter().map(Table::decoder).collect(), bytes }
+    let mut buckets = vec![BucketTable::default(); alphabets.len()];
+    alphabets.iter().zip(&mut buckets).for_each(|(alphabet, out)| alphabet.buckets_into(out));
+    Coded { rows: row_terms, cols, tables: buckets, alphabets, bytes }
 }
 
 type Outcome = std::result::Result<(Vec<[i16; LANES]>, Vec<Escape>), String>;
@@ -70,8 +80,14 @@ fn outcome(tiles: &[Coded], machine: Machine, restarts: bool, isa: Isa) -> Vec<O
     let mut buffers: Vec<(Vec<[i16; LANES]>, Vec<Escape>)> =
         tiles.iter().map(|_| Default::default()).collect();
     let streams = tiles.iter().zip(&mut buffers).map(|(tile, (levels, escapes))| {
-        let code =
-            Code { taps: machine.taps(), rows: &tile.rows, cols: &tile.cols, tables: &tile.tables, restarts };
+        let code = Code {
+            taps: machine.taps(),
+            rows: &tile.rows,
+            cols: &tile.cols,
+            tables: &tile.tables,
+            alphabets: &tile.alphabets,
+            restarts,
+        };
         Stream::new(&tile.bytes, code, levels, escapes)
     });
     let text = |e: lsb_format::Error| e.to_string();
