@@ -1,6 +1,6 @@
 //! Products of stored tensors with activations: one token, and many at once.
 
-use crate::measure::whole;
+use crate::measure::{Contestant, whole};
 use crate::memory::{self, dense};
 use crate::tensor::{Coded, Subject};
 use crate::{Bench, Figure, Limit, Outcome, Yardstick};
@@ -78,18 +78,29 @@ fn batch(bench: &mut Bench, stage: &str, subject: &Subject, coded: &Coded) -> Ou
     }
     let x = dense(BATCH, COLS, DType::F32)?;
     let weights = dense(subject.matrix.rows as usize, COLS, DType::F32)?.t()?;
-    let seconds = bench.effort.compare(&mut [
-        whole(|| coded.multiply_decoded(&bench.all, &x)),
-        whole(|| bench.all.install(|| x.matmul(&weights).is_ok())),
-    ]);
+    let integers = coded.decoder.products().is_some();
+    let inputs = lsb_benches::normal_weights(3, BATCH * COLS, 1.0);
+    let mut y = vec![0.0; BATCH * subject.matrix.rows as usize];
+    let ours: Contestant<'_> = if integers {
+        whole(|| coded.multiply_many(&bench.all, &inputs, BATCH, &mut y))
+    } else {
+        whole(|| coded.multiply_decoded(&bench.all, &x))
+    };
+    let yardstick = whole(|| bench.all.install(|| x.matmul(&weights).is_ok()));
+    let seconds = bench.effort.compare(&mut [ours, yardstick]);
     let rate = |s: f64| 2.0 * BATCH as f64 * subject.n_weights() / s / 1e9;
     bench.row(
         stage,
         Figure::new(rate(seconds[0]), "GFLOP/s"),
         Yardstick::Measured(rate(seconds[1]), "f32 matrix product".into()),
         Limit::AtLeast(1.0 / 1.3),
-        "Rows of tiles decoded to f32 once and multiplied with 64 tokens, on all threads, as a forward pass does; beside the product \
-         with f32 weights that are in memory.",
+        if integers {
+            "Tiles decoded once, two at a time, to integers of as few bits as they need, and multiplied with 64 tokens of 16-bit \
+             activations, on all threads, as a prompt is; beside the product with f32 weights that are in memory."
+        } else {
+            "Rows of tiles decoded to f32 once and multiplied with 64 tokens, on all threads, as a forward pass does; beside the \
+             product with f32 weights that are in memory."
+        },
     );
     Ok(())
 }

@@ -176,6 +176,36 @@ impl Coded {
         tiles.collect::<Option<_>>().unwrap_or_default()
     }
 
+    /// Multiplies with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`, two tiles unpacked at a time; false
+    /// where a tile is refused.
+    pub(crate) fn multiply_many(
+        &self,
+        pool: &rayon::ThreadPool,
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+    ) -> bool {
+        let Some(products) = self.decoder.products() else { return false };
+        let (cols, across) = (self.matrix.cols as usize, self.tiling.across() as usize);
+        y.fill(0.0);
+        let rows = y.par_chunks_mut(tokens * self.tiling.tile_rows() as usize);
+        let row = |(band, encoded): (usize, &[EncodedTile]), y: &mut [f32]| {
+            (band * across..).step_by(2).zip(encoded.chunks(2)).all(|(first, pair)| {
+                let parts: Vec<Vec<&[u8]>> = pair.iter().map(|tile| tile.parts().collect()).collect();
+                let tiles = parts.iter().enumerate();
+                let tiles: Vec<_> =
+                    tiles.map(|(i, parts)| (self.tiling.tile((first + i) as u64), &**parts)).collect();
+                let Ok(unpacked) = products.unpack(&tiles) else { return false };
+                for (unpacked, (tile, _)) in unpacked.iter().zip(&tiles) {
+                    let cols_here = tile.col as usize..(tile.col + tile.cols) as usize;
+                    unpacked.add_products(|token| &x[token * cols..][cols_here.clone()], tokens, y);
+                }
+                true
+            })
+        };
+        pool.install(|| self.bands().zip(rows).all(|(band, y)| row(band, y)))
+    }
+
     /// Multiplies unpacked tiles with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`.
     pub(crate) fn multiply_unpacked(
         &self,

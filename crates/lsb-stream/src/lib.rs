@@ -41,6 +41,6 @@ pub use report::{CompressReport, LayerReport, TensorReport};
 pub use spill::ActivationStore;
 pub use threads::{default_threads, threads_or_default};
 pub use weights::{
-    MemoryWeights, ModelWeights, PackageWeights, ReservedWeights, Scratch, StreamFigures, StreamOptions,
-    TensorFacts, TensorWeights, UnpackedWeights, WeightSource, WeightStream, open_weights,
+    FEW_TOKENS, MemoryWeights, ModelWeights, PackageWeights, ReservedWeights, Scratch, StreamFigures,
+    StreamOptions, TensorFacts, TensorWeights, UnpackedWeights, WeightSource, WeightStream, open_weights,
 };

@@ -1,15 +1,14 @@
-//! Products with the few tokens of a step of generation, made while weights are decoded.
+//! Products with the tokens of a step of generation or of a prompt, made by tiles themselves.
 
 use super::Bands;
 use crate::Result;
-use lsb_stream::TensorWeights;
+use lsb_stream::{FEW_TOKENS, TensorWeights};
 use rayon::prelude::*;
 
-/// Tokens that are multiplied at once at most.
+/// Of more than [`FEW_TOKENS`] tokens, so many are multiplied at once at least and at most: tiles are decoded again for
+/// every time.
 pub(super) const TOKENS: usize = 64;
-
-/// Tokens that are multiplied at once even where their partial sums take more than [`PARTS_BYTES`].
-const FEW_TOKENS: usize = 8;
+const MOST_TOKENS: usize = 512;
 
 /// Bytes of partial sums that lie in memory at once, but for those of one row of tiles.
 pub(super) const PARTS_BYTES: usize = 1 << 20;
@@ -17,8 +16,8 @@ pub(super) const PARTS_BYTES: usize = 1 << 20;
 /// Tiles that are multiplied together.
 const PAIR: u64 = 2;
 
-/// `x`, of shape `[tokens, columns]`, times all rows of `weights`, transposed: `[tokens, rows]`. Pairs of tiles give
-/// partial sums, which are added in the order of the tiles: results do not depend on the number of threads.
+/// `x`, of shape `[tokens, columns]`, times all rows of `weights`, transposed: `[tokens, rows]`. Results do not depend on the
+/// number of threads.
 ///
 /// # Errors
 /// If the weights cannot be read.
@@ -30,44 +29,56 @@ pub(super) fn times_rows(
 ) -> Result<Vec<f32>> {
     let [rows, columns] = [weights.tiling().rows(), weights.tiling().cols()].map(|n| n as usize);
     let mut y = vec![0.0; tokens * rows];
-    if !y.is_empty() && columns > 0 {
-        let token_bytes = 4 * weights.tiling().tile_rows() * weights.tiling().across().div_ceil(PAIR);
-        let at_once = (PARTS_BYTES / token_bytes.max(1) as usize).clamp(FEW_TOKENS, TOKENS);
-        for (x, y) in x.chunks(at_once * columns).zip(y.chunks_mut(at_once * rows)) {
-            add_some(weights, x, y.len() / rows, bands, y)?;
-        }
+    if y.is_empty() || columns == 0 {
+        return Ok(y);
+    }
+    if tokens <= FEW_TOKENS {
+        // A row of tiles is more than one thread's share of a small matrix.
+        add_parts(weights, x, tokens, PAIR, bands, &mut y)?;
+        return Ok(y);
+    }
+    let token_bytes = 4 * weights.tiling().tile_rows().min(weights.tiling().rows()) as usize;
+    let at_once = (PARTS_BYTES / (token_bytes * bands.lanes())).clamp(TOKENS, MOST_TOKENS);
+    // Of equal length: the last ones are not few.
+    let parts = tokens.div_ceil(at_once);
+    for part in 0..parts {
+        let [start, end] = [part, part + 1].map(|part| part * tokens / parts);
+        let (x, y) = (&x[start * columns..end * columns], &mut y[start * rows..end * rows]);
+        add_parts(weights, x, end - start, weights.tiling().across(), bands, y)?;
     }
     Ok(y)
 }
 
-/// Adds the products of as many tokens as their partial sums allow to `y`.
-fn add_some(
+/// Adds products to `y`. Every `width` neighbours in a row of tiles give partial sums, which are added in the order of the
+/// tiles.
+fn add_parts(
     weights: &dyn TensorWeights,
     x: &[f32],
     tokens: usize,
+    width: u64,
     bands: &Bands,
     y: &mut [f32],
 ) -> Result<()> {
     let tiling = *weights.tiling();
     let rows = tiling.rows() as usize;
     let (across, down) = (tiling.across(), tiling.len() / tiling.across());
-    let pairs = across.div_ceil(PAIR);
+    let shares = across.div_ceil(width);
     // Where every part begins; those of the last row of tiles may not need all of it.
     let part = tokens * tiling.tile_rows().min(tiling.rows()) as usize;
-    let at_once = (PARTS_BYTES as u64 / (4 * part as u64 * pairs)).max(1);
+    let at_once = (PARTS_BYTES as u64 / (4 * part as u64 * shares)).max(1);
     let mut parts = Vec::new();
     for first in (0..down).step_by(at_once as usize) {
         let tile_rows = first..(first + at_once).min(down);
         parts.clear();
-        parts.resize((tile_rows.end - tile_rows.start) as usize * pairs as usize * part, 0.0_f32);
+        parts.resize((tile_rows.end - tile_rows.start) as usize * shares as usize * part, 0.0_f32);
         parts.par_chunks_mut(part).enumerate().try_for_each(|(unit, sums)| {
-            let start = first * across + unit as u64 / pairs * across + unit as u64 % pairs * PAIR;
-            let end = (start + PAIR).min((start / across + 1) * across);
+            let start = first * across + unit as u64 / shares * across + unit as u64 % shares * width;
+            let end = (start + width).min((start / across + 1) * across);
             let rows = tiling.tile(start).rows as usize;
             let sums = sums.get_mut(..tokens * rows).unwrap_or_default();
             bands.with_scratch(|scratch| weights.add_products(start..end, x, tokens, sums, scratch))
         })?;
-        for (row, sums) in tile_rows.zip(parts.chunks(part * pairs as usize)) {
+        for (row, sums) in tile_rows.zip(parts.chunks(part * shares as usize)) {
             let tile = tiling.tile(row * across);
             let (top, height) = (tile.row as usize, tile.rows as usize);
             for sums in sums.chunks(part) {

@@ -104,9 +104,6 @@ impl TensorWeights for Tiles {
     fn has_products(&self) -> bool {
         true
     }
-    fn products_pay(&self, _: usize) -> bool {
-        true
-    }
     fn add_products(
         &self,
         tiles: Range<u64>,

@@ -159,15 +159,11 @@ pub trait TensorWeights: Send + Sync {
         false
     }
 
-    /// True where [`TensorWeights::add_products`] takes less time for so many tokens than decoding the weights and multiplying
-    /// them by a library.
-    fn products_pay(&self, tokens: usize) -> bool {
-        self.has_products() && tokens <= PRODUCT_TOKENS
-    }
-
     /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles,
-    /// with the inputs `x`, of shape `[tokens, columns of the matrix]`. The weights are never written out; results are as
-    /// near to those of decoded weights as [`lsb_quant::TileProducts`] says. Two tiles at once are faster than one by one.
+    /// with the inputs `x`, of shape `[tokens, columns of the matrix]`. The weights are never written out as f32; results are
+    /// as near to those of decoded weights as [`lsb_quant::TileProducts`] says, and with more than [`FEW_TOKENS`] tokens as
+    /// [`UnpackedTile::add_products`](lsb_quant::UnpackedTile::add_products) says. Two tiles at once are faster than one by
+    /// one.
     ///
     /// # Errors
     /// As [`TensorWeights::read_f32`], and where [`TensorWeights::has_products`] is false. What is in `y` then is
@@ -198,8 +194,8 @@ pub trait TensorWeights: Send + Sync {
     }
 }
 
-/// Tokens up to which multiplying tiles while they are decoded takes less time than decoding all of them first.
-const PRODUCT_TOKENS: usize = 8;
+/// Up to so many tokens, levels are multiplied as they are decoded; with more, a tile is decoded to integers first.
+pub const FEW_TOKENS: usize = 8;
 
 impl Debug for dyn TensorWeights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,15 +3,15 @@
 use super::bytes::{Bytes, read_whole};
 use super::cover::gather;
 use super::{
-    Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource, check_float, check_run, facts_of,
-    no_products, not_exact,
+    FEW_TOKENS, Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource, check_float, check_run,
+    facts_of, no_products, not_exact, unpacked,
 };
 use crate::layers::layer_of;
 use crate::package::{Package, PackedTensor};
 use crate::{Error, Result};
 use lsb_format::package::{CodecRecord, Content, MANIFEST_FILE};
 use lsb_format::{Tile, Tiling};
-use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder, UnpackedTile};
+use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder, TileProducts, UnpackedTile};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -305,9 +305,9 @@ impl TensorWeights for Open {
             match indices.next().map(|index| self.tiling().tile(index)) {
                 Some(next) => {
                     let next_parts = self.parts(&next, second)?;
-                    products.add_products(&[(tile, &parts), (next, &next_parts)], x, tokens, y)
+                    multiply(products, &[(tile, &parts), (next, &next_parts)], x, tokens, y)
                 }
-                None => products.add_products(&[(tile, &parts)], x, tokens, y),
+                None => multiply(products, &[(tile, &parts)], x, tokens, y),
             }
             .map_err(|e| self.in_tile(e, &tile))?;
         }
@@ -350,4 +350,21 @@ impl TensorWeights for Open {
             UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)
         }))
     }
+}
+
+/// Adds the products of tiles: of few tokens as levels are decoded, of more with levels as integers.
+fn multiply(
+    products: &dyn TileProducts,
+    tiles: &[(Tile, &[&[u8]])],
+    x: &[f32],
+    tokens: usize,
+    y: &mut [f32],
+) -> lsb_quant::Result<()> {
+    if tokens <= FEW_TOKENS {
+        return products.add_products(tiles, x, tokens, y);
+    }
+    for (unpacked, (tile, _)) in products.unpack(tiles)?.iter().zip(tiles) {
+        unpacked::add_products(unpacked, tile, x, tokens, y);
+    }
+    Ok(())
 }

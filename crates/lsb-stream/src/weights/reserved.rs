@@ -50,10 +50,6 @@ impl TensorWeights for ReservedWeights {
         self.weights.has_products()
     }
 
-    fn products_pay(&self, tokens: usize) -> bool {
-        self.weights.products_pay(tokens)
-    }
-
     fn add_products(
         &self,
         tiles: Range<u64>,

@@ -2,7 +2,7 @@
 
 use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run, not_exact};
 use crate::Result;
-use lsb_format::Tiling;
+use lsb_format::{Tile, Tiling};
 use lsb_quant::UnpackedTile;
 use std::ops::Range;
 
@@ -23,6 +23,18 @@ impl UnpackedWeights {
     /// Bytes of memory that the tiles take.
     pub fn bytes(&self) -> u64 {
         self.tiles.iter().map(UnpackedTile::bytes).sum()
+    }
+}
+
+/// Tokens that are multiplied at once: their inputs and sums stay in the cache.
+const TOKENS: usize = 64;
+
+/// Adds the products of a tile with inputs of all columns, `[tokens, columns of the matrix]`, to `y`, `[tokens, rows]`.
+pub(super) fn add_products(unpacked: &UnpackedTile, tile: &Tile, x: &[f32], tokens: usize, y: &mut [f32]) {
+    let (width, cols) = (x.len() / tokens.max(1), tile.col as usize..(tile.col + tile.cols) as usize);
+    let rows = tile.rows as usize;
+    for (x, y) in x.chunks((TOKENS * width).max(1)).zip(y.chunks_mut((TOKENS * rows).max(1))) {
+        unpacked.add_products(|token| &x[token * width..][cols.clone()], y.len() / rows, y);
     }
 }
 
@@ -80,11 +92,6 @@ impl TensorWeights for UnpackedWeights {
         true
     }
 
-    /// Nothing has to be decoded, and products of integers take less time than those of f32.
-    fn products_pay(&self, _: usize) -> bool {
-        true
-    }
-
     fn add_products(
         &self,
         tiles: Range<u64>,
@@ -94,13 +101,11 @@ impl TensorWeights for UnpackedWeights {
         _: &mut Scratch,
     ) -> Result<()> {
         let _phase = tracing::debug_span!("multiplying").entered();
-        let width = self.tiling.cols() as usize;
         for index in tiles {
             let (tile, Some(unpacked)) = (self.tiling.tile(index), self.tiles.get(index as usize)) else {
                 continue;
             };
-            let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
-            unpacked.add_products(inputs, tokens, y);
+            add_products(unpacked, &tile, x, tokens, y);
         }
         Ok(())
     }
