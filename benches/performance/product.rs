@@ -95,7 +95,7 @@ fn batch(bench: &mut Bench, stage: &str, subject: &Subject, coded: &Coded) -> Ou
         Yardstick::Measured(rate(seconds[1]), "f32 matrix product".into()),
         Limit::AtLeast(1.0 / 1.3),
         if integers {
-            "Tiles decoded once, two at a time, to integers of as few bits as they need, and multiplied with 64 tokens of 16-bit \
+            "Tiles decoded once, two at a time, to integers of a byte each, and multiplied with 64 tokens of 16-bit \
              activations, on all threads, as a prompt is; beside the product with f32 weights that are in memory."
         } else {
             "Rows of tiles decoded to f32 once and multiplied with 64 tokens, on all threads, as a forward pass does; beside the \

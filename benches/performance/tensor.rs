@@ -6,7 +6,7 @@ use crate::measure::Contestant;
 use candle_core::{CpuStorage, DType as Element, Device, InplaceOp1, Layout, Tensor};
 use lsb_format::{DType, Tile, Tiling};
 use lsb_quant::{
-    EncodedTile, MatrixInfo, Quantizer, Registry, Span, Statistics, TensorDecoder, UnpackedTile,
+    EncodedTile, MatrixInfo, Packing, Quantizer, Registry, Span, Statistics, TensorDecoder, UnpackedTile,
 };
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -171,7 +171,11 @@ impl Coded {
     pub(crate) fn unpack(&self) -> Vec<UnpackedTile> {
         let tiles = self.encoded.tiles.iter().enumerate().map(|(i, tile)| {
             let parts: Vec<&[u8]> = tile.parts().collect();
-            self.decoder.products()?.unpack(&[(self.tiling.tile(i as u64), &parts)]).ok()?.pop()
+            self.decoder
+                .products()?
+                .unpack(&[(self.tiling.tile(i as u64), &parts)], Packing::Narrow)
+                .ok()?
+                .pop()
         });
         tiles.collect::<Option<_>>().unwrap_or_default()
     }
@@ -195,7 +199,7 @@ impl Coded {
                 let tiles = parts.iter().enumerate();
                 let tiles: Vec<_> =
                     tiles.map(|(i, parts)| (self.tiling.tile((first + i) as u64), &**parts)).collect();
-                let Ok(unpacked) = products.unpack(&tiles) else { return false };
+                let Ok(unpacked) = products.unpack(&tiles, Packing::Bytes) else { return false };
                 for (unpacked, (tile, _)) in unpacked.iter().zip(&tiles) {
                     let cols_here = tile.col as usize..(tile.col + tile.cols) as usize;
                     unpacked.add_products(|token| &x[token * cols..][cols_here.clone()], tokens, y);

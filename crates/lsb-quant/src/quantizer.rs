@@ -5,7 +5,7 @@
 
 use crate::allocate::RateControl;
 use crate::calibrate::FactorReport;
-use crate::{Needs, Parameters, Result, Span, Statistics, UnpackedTile};
+use crate::{Needs, Packing, Parameters, Result, Span, Statistics, UnpackedTile};
 use lsb_format::{DType, Tile, Tiling};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -237,12 +237,12 @@ pub trait TileProducts: Send + Sync {
     fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32])
     -> Result<()>;
 
-    /// Unpacks tiles, neighbours in one row of tiles with their parts, to stay in memory and be multiplied many times. Two
-    /// tiles at once are faster than one by one.
+    /// Unpacks tiles, neighbours in one row of tiles with their parts, to be multiplied more than once. Two tiles at once are
+    /// faster than one by one.
     ///
     /// # Errors
     /// As [`TensorDecoder::decode`].
-    fn unpack(&self, tiles: &[(Tile, &[&[u8]])]) -> Result<Vec<UnpackedTile>>;
+    fn unpack(&self, tiles: &[(Tile, &[&[u8]])], packing: Packing) -> Result<Vec<UnpackedTile>>;
 }
 
 /// Encodes one tile at a time, knowing nothing of its neighbours.

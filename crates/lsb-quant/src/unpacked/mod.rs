@@ -20,6 +20,15 @@ use std::ops::Range;
 /// at 1 / 96, and are slower.
 const APART: usize = 256;
 
+/// In how many bits levels are unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// As few as nearly all of them need: for weights that stay in memory, which limits how fast they are multiplied.
+    Narrow,
+    /// A byte each: the fastest to make and to multiply, for one product with many tokens.
+    Bytes,
+}
+
 /// The weights of a tile, unpacked: `level * step of the column * factor of the row` and a power of two.
 #[derive(Clone)]
 pub struct UnpackedTile {
@@ -72,6 +81,7 @@ pub(crate) struct Unpacking<'a> {
     pub(crate) levels: &'a mut [[i16; GROUP]],
     /// Those that are none of `levels`, which has a 0 there.
     pub(crate) apart: Vec<Apart>,
+    pub(crate) packing: Packing,
 }
 
 /// What products of a tile need besides it.
@@ -92,7 +102,7 @@ impl UnpackedTile {
     }
 
     pub(crate) fn new(unpacking: Unpacking<'_>) -> Self {
-        let Unpacking { rows, steps, factors, powers, levels, mut apart } = unpacking;
+        let Unpacking { rows, steps, factors, powers, levels, mut apart, packing } = unpacking;
         let cols = steps.len();
         debug_assert_eq!(levels.len(), rows * cols.div_ceil(GROUP));
         // Missing columns, which the last group may have, are 0.
@@ -101,7 +111,12 @@ impl UnpackedTile {
             let last = levels.len() - rows;
             levels[last..].iter_mut().for_each(|row| row[GROUP - missing..].fill(0));
         }
-        let form = dispatch(Narrowest { levels, apart: (rows * cols / APART).saturating_sub(apart.len()) });
+        let form = match packing {
+            Packing::Narrow => {
+                dispatch(Narrowest { levels, apart: (rows * cols / APART).saturating_sub(apart.len()) })
+            }
+            Packing::Bytes => Form::Eight,
+        };
         let (least, most) = (*form.range().start(), *form.range().end());
         for (first, group) in (0..).step_by(GROUP).zip(levels.chunks_mut(rows.max(1))) {
             for (row, levels) in (0..).zip(group) {

@@ -45,6 +45,7 @@ fn what_is_packed_comes_back() {
             powers: [0.25, 2.0],
             levels: &mut shown,
             apart,
+            packing: Packing::Narrow,
         });
         let Content::Levels(packed) = &tile.content else { panic!("levels") };
         if rows > 1 {
@@ -102,6 +103,7 @@ proptest! {
             powers: [0.5, 0.5],
             levels: &mut levels,
             apart,
+            packing: [Packing::Narrow, Packing::Bytes][(seed % 2) as usize],
         });
         let mut weights = vec![0.0; rows * cols];
         tile.decode(&mut weights);
@@ -139,6 +141,7 @@ fn an_activation_that_is_not_finite_makes_products_so() {
         powers: [1.0; 2],
         levels: &mut levels,
         apart: Vec::new(),
+        packing: Packing::Narrow,
     });
     for bad in [f32::NAN, f32::INFINITY] {
         let mut x = [1.0; GROUP];

@@ -11,7 +11,7 @@ use crate::package::{Package, PackedTensor};
 use crate::{Error, Result};
 use lsb_format::package::{CodecRecord, Content, MANIFEST_FILE};
 use lsb_format::{Tile, Tiling};
-use lsb_quant::{Parameters, Quantizer, Registry, TensorDecoder, TileProducts, UnpackedTile};
+use lsb_quant::{Packing, Parameters, Quantizer, Registry, TensorDecoder, TileProducts, UnpackedTile};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -338,7 +338,8 @@ impl TensorWeights for Open {
                 }
                 let tiles: Vec<(Tile, &[&[u8]])> =
                     tiles.iter().map(|(tile, parts)| (*tile, &parts[..])).collect();
-                let unpacked = products.unpack(&tiles).map_err(|e| self.in_tile(e, &tile))?;
+                let unpacked =
+                    products.unpack(&tiles, Packing::Narrow).map_err(|e| self.in_tile(e, &tile))?;
                 taken.fetch_add(unpacked.iter().map(UnpackedTile::bytes).sum(), Ordering::Relaxed);
                 Ok(Some(unpacked))
             })
@@ -363,7 +364,7 @@ fn multiply(
     if tokens <= FEW_TOKENS {
         return products.add_products(tiles, x, tokens, y);
     }
-    for (unpacked, (tile, _)) in products.unpack(tiles)?.iter().zip(tiles) {
+    for (unpacked, (tile, _)) in products.unpack(tiles, Packing::Bytes)?.iter().zip(tiles) {
         unpacked::add_products(unpacked, tile, x, tokens, y);
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::codec::raw::only_part;
 use crate::lanes::{Lanes, Work, dispatch, halves};
 use crate::scale::TileExponent;
 use crate::unpacked::{Apart, Unpacking};
-use crate::{MatrixInfo, Result, TensorDecoder, TileProducts, UnpackedTile};
+use crate::{MatrixInfo, Packing, Result, TensorDecoder, TileProducts, UnpackedTile};
 use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
 use std::cell::RefCell;
@@ -90,7 +90,7 @@ impl TileProducts for Decoder {
         })
     }
 
-    fn unpack(&self, tiles: &[(Tile, &[&[u8]])]) -> Result<Vec<UnpackedTile>> {
+    fn unpack(&self, tiles: &[(Tile, &[&[u8]])], packing: Packing) -> Result<Vec<UnpackedTile>> {
         let mut out = Vec::with_capacity(tiles.len());
         for pair in tiles.chunks(2) {
             let (mut unpacked, mut scales, mut coded) = (Vec::new(), Vec::new(), Vec::new());
@@ -109,7 +109,8 @@ impl TileProducts for Decoder {
             PLAIN.with_borrow_mut(|(scratch, plain)| {
                 plain.0.iter_mut().for_each(PlainTile::clear);
                 tile::decode(coded, self.machine, scratch, plain)?;
-                let mut levels = scales.iter().zip(&mut plain.0).map(|(scales, plain)| plain.unpack(scales));
+                let mut levels =
+                    scales.iter().zip(&mut plain.0).map(|(scales, plain)| plain.unpack(scales, packing));
                 out.extend(unpacked.into_iter().filter_map(|tile| tile.or_else(|| levels.next())));
                 Ok::<_, crate::Error>(())
             })?;
@@ -135,10 +136,11 @@ impl PlainTile {
         self.escapes.clear();
     }
 
-    fn unpack(&mut self, scales: &TileScales<'_>) -> UnpackedTile {
+    fn unpack(&mut self, scales: &TileScales<'_>, packing: Packing) -> UnpackedTile {
         let TileScales { steps, rows: factors, powers, size, .. } = scales;
         let (rows, powers, apart) = (size.rows, *powers, std::mem::take(&mut self.escapes));
-        UnpackedTile::new(Unpacking { rows, steps, factors, powers, levels: &mut self.levels, apart })
+        let levels = &mut self.levels;
+        UnpackedTile::new(Unpacking { rows, steps, factors, powers, levels, apart, packing })
     }
 }
 
@@ -183,7 +185,7 @@ impl<'d, 'p> Opened<'d, 'p> {
 }
 
 thread_local! {
-    /// About 2 MB for each thread that decodes.
+    /// About 0.5 MB for each thread that decodes.
     static SCRATCH: RefCell<[Scratch; 2]> = RefCell::default();
     static PRODUCTS: RefCell<([Scratch; 2], Products)> = RefCell::default();
     static PLAIN: RefCell<([Scratch; 2], Plain)> = RefCell::default();

@@ -6,7 +6,7 @@ use crate::weights::{PackageWeights, Scratch, open_weights};
 use lsb_format::package::{Fingerprint, ShortDigest, Source};
 use lsb_format::{DType, Error, Tile, Tiling};
 use lsb_quant::{
-    CodecEntry, EncodedTile, Estimate, MatrixInfo, Parameters, Quantizer, Registry, Statistics,
+    CodecEntry, EncodedTile, Estimate, MatrixInfo, Packing, Parameters, Quantizer, Registry, Statistics,
     TensorDecoder, TensorEncoder, TileProducts, UnpackedTile,
 };
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ impl TileProducts for Halves {
         }
         Ok(())
     }
-    fn unpack(&self, _: &[(Tile, &[&[u8]])]) -> lsb_quant::Result<Vec<UnpackedTile>> {
+    fn unpack(&self, _: &[(Tile, &[&[u8]])], _: Packing) -> lsb_quant::Result<Vec<UnpackedTile>> {
         Err(Error::argument("f32 is not packed").into())
     }
 }
