@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome {
         let coded = subject.encoded()?;
         one_token(bench, &stages[0], codec, &subject, &coded);
         batch(bench, &stages[1], &subject, &coded)?;
-        if coded.decoder.products().is_some() {
+        if coded.decoder.products().is_some_and(|products| products.unpacks()) {
             unpacked(bench, [&stages[2], &stages[3]], &subject, &coded)?;
         }
     }
@@ -78,7 +78,7 @@ fn batch(bench: &mut Bench, stage: &str, subject: &Subject, coded: &Coded) -> Ou
     }
     let x = dense(BATCH, COLS, DType::F32)?;
     let weights = dense(subject.matrix.rows as usize, COLS, DType::F32)?.t()?;
-    let integers = coded.decoder.products().is_some();
+    let integers = coded.decoder.products().is_some_and(|products| products.unpacks());
     let inputs = lsb_benches::normal_weights(3, BATCH * COLS, 1.0);
     let mut y = vec![0.0; BATCH * subject.matrix.rows as usize];
     let ours: Contestant<'_> = if integers {

@@ -226,7 +226,7 @@ pub trait TileProducts: Send + Sync {
     /// their parts, with the inputs `x`, of shape `[tokens, columns of the matrix]`.
     ///
     /// Results are those of decoded weights but for the rounding of sums: with `n` columns, the error of an output is at
-    /// most `n 2^-23` of the sum of all magnitudes `|w x|`. They do not depend on the CPU. Two tiles at once are
+    /// most `(n + 16) 2^-23` of the sum of all `|x|` times the largest `|w|` of its row. They do not depend on the CPU. Two tiles at once are
     /// faster than one by one.
     ///
     /// # Errors
@@ -241,8 +241,16 @@ pub trait TileProducts: Send + Sync {
     /// faster than one by one.
     ///
     /// # Errors
-    /// As [`TensorDecoder::decode`].
-    fn unpack(&self, tiles: &[(Tile, &[&[u8]])], packing: Packing) -> Result<Vec<UnpackedTile>>;
+    /// As [`TensorDecoder::decode`], and where [`TileProducts::unpacks`] is false.
+    fn unpack(&self, tiles: &[(Tile, &[&[u8]])], packing: Packing) -> Result<Vec<UnpackedTile>> {
+        let _ = (tiles, packing);
+        Err(lsb_format::Error::argument("tiles of this codec are not unpacked").into())
+    }
+
+    /// Whether [`TileProducts::unpack`] does.
+    fn unpacks(&self) -> bool {
+        false
+    }
 }
 
 /// Encodes one tile at a time, knowing nothing of its neighbours.

@@ -8,7 +8,7 @@ mod harness;
 
 use harness::{bytes_of, decode, encode, gaussian};
 use lsb_format::DType;
-use lsb_quant::{Distortion, Error, MatrixInfo, Parameters, Quantizer, Registry, to_f32};
+use lsb_quant::{Distortion, Error, MatrixInfo, Packing, Parameters, Quantizer, Registry, to_f32};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ fn matrix(rows: u64, cols: u64, dtype: DType) -> MatrixInfo {
 
 #[test]
 fn products_are_those_of_decoded_weights() {
-    let mut with_products = 0;
+    let (mut with_products, mut unpacking) = (0, 0);
     for (name, codec) in codecs() {
         for (rows, cols, dtype) in [(700, 1100, DType::BF16), (1, 40, DType::F32), (513, 3, DType::F16)] {
             let (matrix, tokens) = (matrix(rows, cols, dtype), 3);
@@ -70,12 +70,13 @@ fn products_are_those_of_decoded_weights() {
             let decoder = codec.decoder(&matrix, &encoded.side).unwrap();
             let Some(products) = decoder.products() else { continue };
             with_products += 1;
+            unpacking += usize::from(products.unpacks());
             let decoded = decode(&*codec, &matrix, &encoded, usize::MAX).unwrap();
             let x = gaussian(6, tokens * cols as usize);
             let tiling = codec.tiling(&matrix).unwrap();
             let parts: Vec<Vec<&[u8]>> = encoded.tiles.iter().map(|t| t.parts().collect()).collect();
             // 0: unpacked first.
-            for together in [0, 1, 2, 3] {
+            for together in [0, 1, 2, 3].into_iter().filter(|&n| n > 0 || products.unpacks()) {
                 let mut y = vec![0.0f32; tokens * rows as usize];
                 for band in 0..tiling.len() / tiling.across() {
                     let numbers: Vec<u64> = (band * tiling.across()..(band + 1) * tiling.across()).collect();
@@ -84,7 +85,7 @@ fn products_are_those_of_decoded_weights() {
                     let tiles: Vec<_> =
                         numbers.iter().map(|&n| (tiling.tile(n), &*parts[n as usize])).collect();
                     if together == 0 {
-                        let unpacked = products.unpack(&tiles).unwrap();
+                        let unpacked = products.unpack(&tiles, Packing::Narrow).unwrap();
                         assert_eq!(unpacked.len(), tiles.len());
                         for ((tile, _), unpacked) in tiles.iter().zip(unpacked) {
                             let mut out = vec![f32::NAN; tile.weights()];
@@ -114,10 +115,18 @@ fn products_are_those_of_decoded_weights() {
                         let product = f64::from(w) * f64::from(x);
                         (sum + product, size + product.abs())
                     });
-                    let mut bound = cols as f64 * 2f64.powi(-23) * size + 1e-30;
+                    let row = &decoded[row * cols as usize..][..cols as usize];
+                    let largest = row.iter().fold(0.0_f32, |most, w| most.max(w.abs()));
+                    let inputs = &x[token * cols as usize..][..cols as usize];
+                    let inputs = inputs.iter().map(|x| f64::from(x.abs())).sum::<f64>();
+                    let mut bound =
+                        (cols as f64 + 16.0) * 2f64.powi(-23) * inputs * f64::from(largest) + 1e-30;
+                    if products.unpacks() {
+                        // Levels themselves are multiplied: no sums cancel each other.
+                        bound = cols as f64 * 2f64.powi(-23) * size + 1e-30;
+                    }
                     if together == 0 {
                         // Columns of a tile have one step here, so that inputs are rounded by a part of the largest of them.
-                        let row = &decoded[row * cols as usize..][..cols as usize];
                         let largest = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
                         bound += row.iter().map(|w| f64::from(w.abs())).sum::<f64>() * f64::from(largest)
                             / 65_278.0;
@@ -130,7 +139,7 @@ fn products_are_those_of_decoded_weights() {
             }
         }
     }
-    assert!(with_products > 0, "some codecs multiply");
+    assert!(with_products > unpacking && unpacking > 0, "some codecs multiply, and of these some unpack");
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Linear for Coded {
 
     fn forward_step(&self, x: &Tensor) -> Result<Tensor> {
         let tokens = x.dim(0).map_err(self.failed())?;
-        if self.spec.inputs_first || !self.weights.has_products() {
+        if self.spec.inputs_first || !self.weights.has_products(tokens) {
             return self.forward(x);
         }
         let inputs = x.flatten_all().and_then(|x| x.to_vec1::<f32>()).map_err(self.failed())?;

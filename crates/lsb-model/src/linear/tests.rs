@@ -101,7 +101,7 @@ impl TensorWeights for Tiles {
     fn read_exact(&self, run: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> lsb_stream::Result<()> {
         self.weights.read_exact(run, out, scratch)
     }
-    fn has_products(&self) -> bool {
+    fn has_products(&self, _: usize) -> bool {
         true
     }
     fn add_products(

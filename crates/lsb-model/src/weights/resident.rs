@@ -81,7 +81,7 @@ pub(super) fn unpacked_bytes(source: &dyn WeightSource, numbers: &[usize]) -> Re
     let (mut bytes, mut any) = (0, false);
     for &number in numbers {
         let open = source.open(number)?;
-        if !open.has_products() {
+        if !open.has_products(usize::MAX) {
             bytes += source.held_bytes(number);
             continue;
         }
@@ -103,7 +103,7 @@ pub(super) fn unpack(
 ) -> Result<Arc<dyn TensorWeights>> {
     let open = source.open(number)?;
     let name = open.facts().name.clone();
-    let kept = if open.has_products() {
+    let kept = if open.has_products(usize::MAX) {
         let room = budget.limit().saturating_sub(budget.used());
         open.unpack(room)?.and_then(|weights| {
             let memory = budget.reserve(weights.bytes(), &name).ok()?;

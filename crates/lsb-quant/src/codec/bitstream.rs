@@ -69,7 +69,27 @@ impl<'a> BitReader<'a> {
     ///
     /// # Errors
     /// If the value is larger, or the bytes end first.
+    #[inline]
     pub(crate) fn rice(&mut self, low_bits: u32, max: u32) -> Result<u32> {
+        // Nearly every code lies in one window, of which so many bits are bits of the bytes.
+        const BITS: u32 = u64::BITS - 7;
+        let window = window(self.bytes, self.at);
+        let zeros = window.trailing_zeros();
+        let length = zeros + 1 + low_bits;
+        if length <= BITS {
+            let low = (window >> (zeros + 1)) as u32 & low_mask(low_bits);
+            let (value, end) = (u64::from(zeros) << low_bits | u64::from(low), self.at + length as usize);
+            if value <= u64::from(max) && end <= self.bytes.len() * 8 {
+                self.at = end;
+                return Ok(value as u32);
+            }
+        }
+        self.long_rice(low_bits, max)
+    }
+
+    /// As [`BitReader::rice`], whatever the code.
+    #[cold]
+    fn long_rice(&mut self, low_bits: u32, max: u32) -> Result<u32> {
         let mut high = 0u32;
         loop {
             let zeros = window(self.bytes, self.at).trailing_zeros().min(32);

@@ -154,8 +154,9 @@ pub trait TensorWeights: Send + Sync {
     /// narrower than a byte must start and end at whole bytes.
     fn read_exact(&self, elements: Range<u64>, out: &mut [u8], scratch: &mut Scratch) -> Result<()>;
 
-    /// True where [`TensorWeights::add_products`] multiplies tiles while it decodes them.
-    fn has_products(&self) -> bool {
+    /// True where [`TensorWeights::add_products`] multiplies tiles with so many tokens.
+    fn has_products(&self, tokens: usize) -> bool {
+        let _ = tokens;
         false
     }
 
@@ -184,7 +185,7 @@ pub trait TensorWeights: Send + Sync {
     }
 
     /// The same weights unpacked into memory, to be multiplied many times as fast as memory gives them; `None` where they take
-    /// more than `room` bytes, or [`TensorWeights::has_products`] is false.
+    /// more than `room` bytes, or their codec unpacks nothing.
     ///
     /// # Errors
     /// As [`TensorWeights::read_f32`].

@@ -243,7 +243,7 @@ impl TensorWeights for Open {
         let tile = self.tiling().tile_rows().min(self.tiling().rows())
             * self.tiling().tile_cols().min(self.tiling().cols());
         // Two tiles where they are multiplied as they are decoded.
-        let tiles = if self.has_products() { 2 } else { 1 };
+        let tiles = if self.has_products(0) { 2 } else { 1 };
         let stored = if self.held.is_some() { 0 } else { tiles * self.packed.largest_tile_bytes() };
         // Either as f32 or in its own type: a reader uses one of the two.
         stored + tile * self.facts.dtype.bits().div_ceil(8).max(4)
@@ -282,8 +282,8 @@ impl TensorWeights for Open {
         )
     }
 
-    fn has_products(&self) -> bool {
-        self.decoder.products().is_some()
+    fn has_products(&self, tokens: usize) -> bool {
+        self.decoder.products().is_some_and(|products| tokens <= FEW_TOKENS || products.unpacks())
     }
 
     fn add_products(
@@ -315,7 +315,9 @@ impl TensorWeights for Open {
     }
 
     fn unpack(&self, room: u64) -> Result<Option<UnpackedWeights>> {
-        let Some(products) = self.decoder.products() else { return Ok(None) };
+        let Some(products) = self.decoder.products().filter(|products| products.unpacks()) else {
+            return Ok(None);
+        };
         check_float(&self.facts)?;
         let taken = AtomicU64::new(0);
         // Two neighbours in a row of tiles at a time.

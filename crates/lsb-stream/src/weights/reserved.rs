@@ -46,8 +46,8 @@ impl TensorWeights for ReservedWeights {
         self.weights.read_exact(elements, out, scratch)
     }
 
-    fn has_products(&self) -> bool {
-        self.weights.has_products()
+    fn has_products(&self, tokens: usize) -> bool {
+        self.weights.has_products(tokens)
     }
 
     fn add_products(

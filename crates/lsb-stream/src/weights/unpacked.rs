@@ -88,7 +88,7 @@ impl TensorWeights for UnpackedWeights {
         Err(not_exact(&self.facts))
     }
 
-    fn has_products(&self) -> bool {
+    fn has_products(&self, _: usize) -> bool {
         true
     }
 

@@ -20,6 +20,7 @@ mod decode;
 mod encode;
 mod estimate;
 mod outliers;
+mod products;
 mod scan;
 
 use super::feedback::{DAMPING, KnownInputs};

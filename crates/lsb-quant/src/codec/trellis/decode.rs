@@ -117,6 +117,10 @@ impl TileProducts for Decoder {
         }
         Ok(out)
     }
+
+    fn unpacks(&self) -> bool {
+        true
+    }
 }
 
 /// Levels of two tiles as they come.

@@ -2,12 +2,12 @@
 
 use crate::package::{Begin, Package, PackageWriter, TensorPlan, WriteOptions};
 use crate::store::RealStore;
-use crate::weights::{PackageWeights, Scratch, open_weights};
+use crate::weights::{FEW_TOKENS, PackageWeights, Scratch, open_weights};
 use lsb_format::package::{Fingerprint, ShortDigest, Source};
 use lsb_format::{DType, Error, Tile, Tiling};
 use lsb_quant::{
-    CodecEntry, EncodedTile, Estimate, MatrixInfo, Packing, Parameters, Quantizer, Registry, Statistics,
-    TensorDecoder, TensorEncoder, TileProducts, UnpackedTile,
+    CodecEntry, EncodedTile, Estimate, MatrixInfo, Parameters, Quantizer, Registry, Statistics,
+    TensorDecoder, TensorEncoder, TileProducts,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,9 +100,6 @@ impl TileProducts for Halves {
             }
         }
         Ok(())
-    }
-    fn unpack(&self, _: &[(Tile, &[&[u8]])], _: Packing) -> lsb_quant::Result<Vec<UnpackedTile>> {
-        Err(Error::argument("f32 is not packed").into())
     }
 }
 
@@ -216,7 +213,7 @@ fn tiles_are_multiplied_where_they_lie() {
     let x: Vec<f32> = (0..2 * COLS).map(|i| i as f32 - 5.0).collect();
     let mut scratch = Scratch::default();
     for weights in [source.open(0).unwrap(), source.hold(1).unwrap()] {
-        assert!(weights.has_products());
+        assert!(weights.has_products(2) && !weights.has_products(FEW_TOKENS + 1));
         for row in 0..3 {
             let tiles = 3 * row..3 * row + 3;
             let height = weights.tiling().tile(3 * row).rows;
@@ -231,7 +228,7 @@ fn tiles_are_multiplied_where_they_lie() {
     }
     assert!(scratch.held_bytes() <= source.open(0).unwrap().scratch_bytes());
     let without = source.open(2).unwrap();
-    assert!(!without.has_products());
+    assert!(!without.has_products(2));
     let e = without.add_products(0..1, &x, 2, &mut [0.0; 8], &mut scratch).unwrap_err();
     assert!(e.to_string().contains("no products of its own"), "{e}");
 }

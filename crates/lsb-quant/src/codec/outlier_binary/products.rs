@@ -1,0 +1,172 @@
+//! Signs times activations, as they lie in the plane.
+//!
+//! A group has two levels, `low` and `high`: its product is `low` times the sum of its inputs, plus the difference of the levels
+//! times the sum of the inputs whose bit is set. That sum is all that is done for every weight. Outliers are put right after it.
+
+use super::decode::{Decoder, Opened, levels};
+use crate::codec::bitstream::window;
+use crate::lanes::{LANES, Lanes, WORD, Work, dispatch, halves};
+use crate::{Result, TileProducts};
+use lsb_format::Tile;
+use std::cell::RefCell;
+
+/// Sums kept for each row, so that whole vectors are added.
+type Sums = [f32; LANES];
+
+/// What products of tiles need besides them, to be used for the next ones.
+#[derive(Debug, Default)]
+struct Workspace {
+    /// Of token after token, the inputs of each group, with zeros up to whole words.
+    inputs: Vec<[f32; WORD]>,
+    /// Of token after token, sums of the inputs of each group.
+    totals: Vec<Sums>,
+    /// Lower and upper levels, row by row.
+    levels: Vec<[f32; 2]>,
+    /// Of token after token, sums of each row.
+    sums: Vec<Sums>,
+    /// Outliers.
+    positions: Vec<u32>,
+    values: Vec<f32>,
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
+}
+
+impl TileProducts for Decoder {
+    fn add_products(
+        &self,
+        tiles: &[(Tile, &[&[u8]])],
+        x: &[f32],
+        tokens: usize,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let width = x.len() / tokens.max(1);
+        let Some(rows) = tiles.first().map(|(tile, _)| tile.rows as usize) else { return Ok(()) };
+        WORKSPACE.with_borrow_mut(|work| {
+            work.sums.clear();
+            work.sums.resize(tokens * rows, [0.0; LANES]);
+            for (tile, parts) in tiles {
+                let opened = Opened::new(self.group, tile, parts)?;
+                let group = self.group.width(tile.cols as usize);
+                let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
+                work.add(tile, &opened, group, tokens, inputs)?;
+            }
+            for (y, sums) in y.iter_mut().zip(&work.sums) {
+                *y += total(*sums);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Workspace {
+    fn add<'x>(
+        &mut self,
+        tile: &Tile,
+        opened: &Opened<'_>,
+        group: usize,
+        tokens: usize,
+        inputs: impl Fn(usize) -> &'x [f32],
+    ) -> Result<()> {
+        let (rows, cols) = (tile.rows as usize, tile.cols as usize);
+        let (words, groups) = (group.div_ceil(WORD), cols.div_ceil(group));
+        self.levels.clear();
+        let means_and_scales = opened.scales.iter().zip(&opened.means);
+        self.levels.extend(means_and_scales.map(|(&scale, &mean)| levels(opened.exponent, scale, mean)));
+        self.inputs.clear();
+        self.totals.clear();
+        for token in 0..tokens {
+            for inputs in inputs(token).chunks(group) {
+                let first = self.inputs.len();
+                self.inputs.resize(first + words, [0.0; WORD]);
+                self.inputs[first..].as_flattened_mut()[..inputs.len()].copy_from_slice(inputs);
+                let mut sums = [0.0; LANES];
+                for inputs in self.inputs[first..].as_flattened().chunks(LANES) {
+                    sums.iter_mut().zip(inputs).for_each(|(sum, x)| *sum += x);
+                }
+                self.totals.push(sums);
+            }
+        }
+        for token in 0..tokens {
+            dispatch(AddTile {
+                plane: opened.plane,
+                cols,
+                group,
+                words,
+                levels: &self.levels,
+                inputs: &self.inputs[token * groups * words..][..groups * words],
+                totals: &self.totals[token * groups..][..groups],
+                sums: &mut self.sums[token * rows..][..rows],
+            });
+        }
+        let Workspace { levels, sums, positions, values, .. } = self;
+        opened.outliers(positions, values)?;
+        for (&position, &value) in positions.iter().zip(&*values) {
+            let (row, col) = ((position / tile.cols as u32) as usize, (position % tile.cols as u32) as usize);
+            let which = row * groups + if groups == 1 { 0 } else { col / group };
+            // Its bit is that of its sign.
+            let level = levels[which][usize::from(value.is_sign_positive())];
+            for token in 0..tokens {
+                let x = inputs(token)[col];
+                sums[token * rows + row][col % LANES] += value * x - level * x;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds the products of all levels with the inputs of one token to sums of rows.
+struct AddTile<'a> {
+    plane: &'a [u8],
+    cols: usize,
+    group: usize,
+    /// Of a group.
+    words: usize,
+    levels: &'a [[f32; 2]],
+    inputs: &'a [[f32; WORD]],
+    totals: &'a [Sums],
+    sums: &'a mut [Sums],
+}
+
+impl Work for AddTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let AddTile { plane, cols, group, words, levels, inputs, totals, sums } = self;
+        let mut levels = levels.iter();
+        for (row, sums) in sums.iter_mut().enumerate() {
+            let mut sum = lanes.load(sums);
+            for (g, (inputs, total)) in inputs.chunks(words).zip(totals).enumerate() {
+                let Some(&[low, high]) = levels.next() else { return };
+                let mut ones = [lanes.splat(0.0); 2];
+                let mut at = row * cols + g * group;
+                for inputs in inputs {
+                    // What lies behind the group meets zeros.
+                    let bits = window(plane, at) as u32;
+                    let [a, b] = halves(inputs).map(|inputs| lanes.load(inputs));
+                    ones = [lanes.add_where(ones[0], bits, a), lanes.add_where(ones[1], bits >> LANES, b)];
+                    at += WORD;
+                }
+                // Half the difference, and twice the sum: the difference may be larger than the largest number.
+                let ones = lanes.add(ones[0], ones[1]);
+                let above = lanes.mul(lanes.splat(0.5 * high - 0.5 * low), lanes.add(ones, ones));
+                sum = lanes.add(sum, lanes.add(above, lanes.mul(lanes.splat(low), lanes.load(total))));
+            }
+            *sums = lanes.store(sum);
+        }
+    }
+}
+
+/// The sum of all lanes, in pairs.
+fn total(mut sums: Sums) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
