@@ -220,7 +220,8 @@ pub trait TensorDecoder: Send + Sync {
 }
 
 /// Multiplies tiles with activations as they are decoded, so that their weights are never written out: for the few tokens
-/// of a step of generation, where decoding and writing weights would take longer than using them.
+/// of a step of generation, where decoding and writing weights would take longer than using them. For more tokens, and for
+/// weights that stay in memory, a codec may unpack tiles to integers.
 pub trait TileProducts: Send + Sync {
     /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles with
     /// their parts, with the inputs `x`, of shape `[tokens, columns of the matrix]`.
