@@ -7,8 +7,6 @@ mod feedback;
 mod frozen;
 mod gaussian_table;
 pub mod gptq;
-#[cfg(target_arch = "x86_64")]
-mod kernel;
 mod least_squares;
 pub mod lossless;
 pub mod outlier_binary;

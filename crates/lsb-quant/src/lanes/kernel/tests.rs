@@ -28,8 +28,8 @@ impl Work for Words {
         ];
         let integers = lanes.integers(self.keys.first_chunk().unwrap());
         let values = lanes.load(self.values.first_chunk().unwrap());
-        // The level is no -0, and no payload of a NaN is promised.
-        let sums = lanes.store(lanes.add_where(lanes.splat(self.level), words[2], values));
+        // No sum begins with -0, and no payload of a NaN is promised.
+        let sums = lanes.store(lanes.add_where(lanes.splat(self.level + 0.0), words[2], values));
         (words, lanes.store(integers), sums.map(bits))
     }
 }
@@ -46,7 +46,8 @@ fn plain(words: &Words) -> ([u32; 3], [f32; LANES], [u32; LANES]) {
         word(&|i| words.keys[i] >= words.least),
         word(&|i| words.bytes[i] & 1 == 1),
     ];
-    let sum = |i: usize| if words.bytes[i] & 1 == 1 { words.level + words.values[i] } else { words.level };
+    let level = words.level + 0.0;
+    let sum = |i: usize| if words.bytes[i] & 1 == 1 { level + words.values[i] } else { level };
     (words_of_bits, std::array::from_fn(|i| f32::from(words.keys[i])), std::array::from_fn(|i| bits(sum(i))))
 }
 

@@ -1,7 +1,7 @@
 //! 32 lanes in four vectors of 8.
 
+use super::coder::avx2::{PART, advance, load_u32, load_words, store_u32};
 use crate::Isa;
-use crate::codec::kernel::avx2::{PART, advance, load_u32, load_words, store_u32};
 use lsb_format::entropy::{DecodeTable, LANES, PRECISION, RunDecoder};
 use std::arch::x86_64::*;
 

@@ -1,7 +1,7 @@
 //! 32 lanes in two vectors of 16.
 
+use super::coder::avx512::{HALF, advance, load_u32, load_words, store_u32};
 use crate::Isa;
-use crate::codec::kernel::avx512::{HALF, advance, load_u32, load_words, store_u32};
 use lsb_format::entropy::{DecodeTable, LANES, PRECISION, RunDecoder};
 use std::arch::x86_64::*;
 

@@ -4,12 +4,12 @@ use lsb_format::entropy::{LANES, LOW, PRECISION};
 use std::arch::x86_64::*;
 
 /// Lanes of a vector.
-pub(in crate::codec) const HALF: usize = LANES / 2;
+pub(in super::super) const HALF: usize = LANES / 2;
 
 /// The states behind those whose slots held `entry`; those that fell too low take words of `refill`, as many as are returned.
 #[target_feature(enable = "avx512f,avx512bw,popcnt")]
 #[inline]
-pub(in crate::codec) fn advance(states: &mut __m512i, entry: __m512i, refill: __m512i) -> usize {
+pub(in super::super) fn advance(states: &mut __m512i, entry: __m512i, refill: __m512i) -> usize {
     let field = _mm512_set1_epi32((1 << PRECISION) - 1);
     let freq = _mm512_add_epi32(_mm512_and_si512(entry, field), _mm512_set1_epi32(1));
     let bias = _mm512_and_si512(_mm512_srli_epi32::<12>(entry), field);
@@ -24,7 +24,7 @@ pub(in crate::codec) fn advance(states: &mut __m512i, entry: __m512i, refill: __
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(in crate::codec) fn load_u32(values: &[u32]) -> __m512i {
+pub(in super::super) fn load_u32(values: &[u32]) -> __m512i {
     let values: &[u32] = &values[..HALF];
     // SAFETY: there are 16 numbers of 32 bits.
     #[allow(unsafe_code)]
@@ -35,7 +35,7 @@ pub(in crate::codec) fn load_u32(values: &[u32]) -> __m512i {
 
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(in crate::codec) fn store_u32(out: &mut [u32], values: __m512i) {
+pub(in super::super) fn store_u32(out: &mut [u32], values: __m512i) {
     let out: &mut [u32] = &mut out[..HALF];
     // SAFETY: there is room for 16 numbers of 32 bits.
     #[allow(unsafe_code)]
@@ -47,7 +47,7 @@ pub(in crate::codec) fn store_u32(out: &mut [u32], values: __m512i) {
 /// The next words, one for each lane.
 #[target_feature(enable = "avx512f")]
 #[inline]
-pub(in crate::codec) fn load_words(words: &[[u8; 2]]) -> __m512i {
+pub(in super::super) fn load_words(words: &[[u8; 2]]) -> __m512i {
     let words: &[[u8; 2]] = &words[..HALF];
     // SAFETY: there are 16 words of two bytes.
     #[allow(unsafe_code)]

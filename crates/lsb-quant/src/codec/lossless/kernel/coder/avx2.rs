@@ -4,7 +4,7 @@ use lsb_format::entropy::{LOW, PRECISION};
 use std::arch::x86_64::*;
 
 /// Lanes of a vector.
-pub(in crate::codec) const PART: usize = 8;
+pub(in super::super) const PART: usize = 8;
 
 /// For each set of lanes that take a word: which of the next words each takes, a byte for each lane.
 static EXPAND: [u64; 256] = {
@@ -25,7 +25,7 @@ static EXPAND: [u64; 256] = {
 /// The states behind those whose slots held `entry`; those that fell too low take words of `refill`, as many as are returned.
 #[target_feature(enable = "avx2,popcnt")]
 #[inline]
-pub(in crate::codec) fn advance(states: &mut __m256i, entry: __m256i, refill: __m256i) -> usize {
+pub(in super::super) fn advance(states: &mut __m256i, entry: __m256i, refill: __m256i) -> usize {
     let field = _mm256_set1_epi32((1 << PRECISION) - 1);
     let freq = _mm256_add_epi32(_mm256_and_si256(entry, field), _mm256_set1_epi32(1));
     let bias = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), field);
@@ -42,7 +42,7 @@ pub(in crate::codec) fn advance(states: &mut __m256i, entry: __m256i, refill: __
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in crate::codec) fn load_u32(values: &[u32]) -> __m256i {
+pub(in super::super) fn load_u32(values: &[u32]) -> __m256i {
     let values: &[u32] = &values[..PART];
     // SAFETY: there are 8 numbers of 32 bits.
     #[allow(unsafe_code)]
@@ -53,7 +53,7 @@ pub(in crate::codec) fn load_u32(values: &[u32]) -> __m256i {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in crate::codec) fn store_u32(out: &mut [u32], values: __m256i) {
+pub(in super::super) fn store_u32(out: &mut [u32], values: __m256i) {
     let out: &mut [u32] = &mut out[..PART];
     // SAFETY: there is room for 8 numbers of 32 bits.
     #[allow(unsafe_code)]
@@ -65,7 +65,7 @@ pub(in crate::codec) fn store_u32(out: &mut [u32], values: __m256i) {
 /// The next words, one for each lane.
 #[target_feature(enable = "avx2")]
 #[inline]
-pub(in crate::codec) fn load_words(words: &[[u8; 2]]) -> __m256i {
+pub(in super::super) fn load_words(words: &[[u8; 2]]) -> __m256i {
     let words: &[[u8; 2]] = &words[..PART];
     // SAFETY: there are 8 words of two bytes.
     #[allow(unsafe_code)]
