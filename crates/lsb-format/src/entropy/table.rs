@@ -125,13 +125,7 @@ impl Table {
 
     /// The form decoders use.
     pub fn decoder(&self) -> DecodeTable {
-        let mut out = DecodeTable::default();
-        self.decoder_into(&mut out);
-        out
-    }
-
-    /// As [`Table::decoder`], in the place of a table that is no longer needed.
-    pub fn decoder_into(&self, out: &mut DecodeTable) {
+        let mut out = DecodeTable { slots: [0; TOTAL as usize] };
         let mut start = 0;
         for (symbol, &f) in self.freq.iter().enumerate().filter(|&(_, &f)| f > 0) {
             let (first, end) = ((u32::from(f) - 1) | (symbol as u32) << 24, start + usize::from(f));
@@ -155,6 +149,7 @@ impl Table {
             }
             start = end;
         }
+        out
     }
 }
 
@@ -188,21 +183,12 @@ static LOG: [u16; TOTAL as usize + 1] = {
 /// For each of the 4096 slots: frequency minus 1 (12 bits), slot minus the symbol's first slot (12 bits),
 /// symbol (8 bits).
 ///
-/// Tables of a slice lie one behind the other without anything between, so that one index reaches all of them.
 #[derive(Clone, Debug)]
-#[repr(transparent)]
 pub struct DecodeTable {
     slots: [u32; TOTAL as usize],
 }
 
 const _: () = assert!(size_of::<[u32; TOTAL as usize]>() == 16 << 10, "one table fits half an L1 cache");
-
-impl Default for DecodeTable {
-    /// A table that decodes nothing, to be written over.
-    fn default() -> Self {
-        DecodeTable { slots: [0; TOTAL as usize] }
-    }
-}
 
 impl DecodeTable {
     /// The slots: frequency minus 1 in bits 0 to 11, slot minus the symbol's first slot in bits 12 to 23, symbol above.

@@ -42,7 +42,7 @@ impl TensorDecoder for Decoder {
                 out.fill(value);
                 Ok(())
             }
-            Opened::Levels(scales, payload) => SCRATCH.with_borrow_mut(|scratch| {
+            Opened::Levels(scales, payload) => WORKSPACE.with_borrow_mut(|Workspace { scratch, .. }| {
                 let mut dense = Dense { scales: &scales, out };
                 tile::decode([scales.coded(payload)], self.machine, scratch, &mut dense)
             }),
@@ -63,7 +63,7 @@ impl TileProducts for Decoder {
         y: &mut [f32],
     ) -> Result<()> {
         let width = x.len() / tokens.max(1);
-        PRODUCTS.with_borrow_mut(|(scratch, products)| {
+        WORKSPACE.with_borrow_mut(|Workspace { scratch, products, .. }| {
             for pair in tiles.chunks(2) {
                 let Some((first, _)) = pair.first() else { continue };
                 products.begin(tokens, first.rows as usize);
@@ -106,7 +106,7 @@ impl TileProducts for Decoder {
                     }
                 });
             }
-            PLAIN.with_borrow_mut(|(scratch, plain)| {
+            WORKSPACE.with_borrow_mut(|Workspace { scratch, plain, .. }| {
                 plain.0.iter_mut().for_each(PlainTile::clear);
                 tile::decode(coded, self.machine, scratch, plain)?;
                 let mut levels =
@@ -188,11 +188,17 @@ impl<'d, 'p> Opened<'d, 'p> {
     }
 }
 
+/// What decoding needs besides a tile, to be used for the next one.
+#[derive(Default)]
+struct Workspace {
+    scratch: [Scratch; 2],
+    products: Products,
+    plain: Plain,
+}
+
 thread_local! {
-    /// About 0.5 MB for each thread that decodes.
-    static SCRATCH: RefCell<[Scratch; 2]> = RefCell::default();
-    static PRODUCTS: RefCell<([Scratch; 2], Products)> = RefCell::default();
-    static PLAIN: RefCell<([Scratch; 2], Plain)> = RefCell::default();
+    /// About 1 MB for each thread that decodes.
+    static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
 /// What levels of a tile are multiplied by.

@@ -275,8 +275,8 @@ pub(super) fn check_steps(steps: u32) -> Result<()> {
 
 /// The level a symbol above 1 stands for.
 #[inline(always)]
-pub(super) fn level_of(set: usize, symbol: u8) -> i32 {
-    2 * (i32::from(symbol) - CENTER) + set as i32
+pub(super) fn level_of(set: u16, symbol: u16) -> i16 {
+    (2 * symbol + set) as i16 - 2 * CENTER as i16
 }
 
 /// The symbol of a level inside a curve.
@@ -326,7 +326,7 @@ mod tests {
             let back = match shape.code(level) {
                 Coded::Symbol(symbol) => {
                     prop_assert!(symbol >= 2);
-                    level_of(set_of(level), symbol)
+                    i32::from(level_of(set_of(level) as u16, symbol.into()))
                 }
                 Coded::Escape(symbol, steps) => {
                     prop_assert!(symbol < 2 && check_steps(steps).is_ok());

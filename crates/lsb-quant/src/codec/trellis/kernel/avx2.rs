@@ -1,5 +1,6 @@
 //! The 32 lanes of a tile in two vectors of 16-bit numbers, those of a state of the coder in four: low halves and high ones.
 
+use super::x86::load_pair;
 use super::{Lookups, Register, Stream, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
@@ -209,16 +210,11 @@ impl Half {
 #[inline]
 #[allow(unsafe_code)]
 unsafe fn look_up(index: __m256i, buckets: *const u64) -> Lookups<__m256i> {
-    // Buckets of two lanes, whose numbers are the lowest and the third 16 bits.
     macro_rules! pair {
-        ($four:expr) => {{
-            let (a, b) = ($four as u16, ($four >> 32) as u16);
+        ($four:expr) => {
             // SAFETY: the caller's promise.
-            unsafe {
-                let a = _mm_loadl_epi64(buckets.add(usize::from(a)).cast());
-                _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(a), buckets.add(usize::from(b)).cast()))
-            }
-        }};
+            unsafe { load_pair(buckets, $four) }
+        };
     }
     macro_rules! join {
         ($a:expr, $b:expr) => {

@@ -3,6 +3,7 @@
 //! A step goes through its stages for all tiles together: where the next look-ups go is known only when those before have
 //! come back, and a processor that waits for one tile works on the other.
 
+use super::x86::load_pair;
 use super::{Code, Lookups, Register, Stream, avx2, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
@@ -281,16 +282,11 @@ unsafe fn gather<const SITE: u8>(index: __m512i, buckets: *const u64) -> [[__m51
 #[inline]
 #[allow(unsafe_code)]
 unsafe fn load_each<const SITE: u8>(index: __m512i, buckets: *const u64) -> [[__m512i; 2]; 2] {
-    // Buckets of two lanes, whose numbers are the lowest and the third 16 bits.
     macro_rules! pair {
-        ($four:expr) => {{
-            let (a, b) = ($four as u16, ($four >> 32) as u16);
+        ($four:expr) => {
             // SAFETY: the caller's promise.
-            unsafe {
-                let a = _mm_loadl_epi64(buckets.add(usize::from(a)).cast());
-                _mm_castpd_si128(_mm_loadh_pd(_mm_castsi128_pd(a), buckets.add(usize::from(b)).cast()))
-            }
-        }};
+            unsafe { load_pair(buckets, $four) }
+        };
     }
     macro_rules! join {
         ($a:expr, $b:expr, $c:expr, $d:expr) => {{

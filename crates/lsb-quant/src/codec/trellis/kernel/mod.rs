@@ -13,6 +13,8 @@ mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use super::machine::Register;
 use super::shape::level_of;
@@ -68,6 +70,7 @@ pub(super) struct Escape {
 }
 
 /// What was looked up, in vectors of 16-bit numbers.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 struct Lookups<V> {
     /// Numbers of buckets.
@@ -81,6 +84,7 @@ struct Lookups<V> {
 
 /// Puts right the lanes whose slot belongs to neither of the symbols in its bucket: symbols, frequencies, and slots before
 /// theirs of the symbol.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[cold]
 #[inline(never)]
 fn correct<const N: usize>(
@@ -176,7 +180,7 @@ impl<'a> Stream<'a> {
     fn end_group(&mut self, row: usize) -> Result<()> {
         scalar::decode(self, row)?;
         // Symbols 0 and 1 are levels -256 to -253.
-        let least = level_of(0, 2) as i16;
+        let least = level_of(0, 2);
         if self.lowest < least {
             let Stream { group, levels, escapes, .. } = self;
             dispatch(NoteEscapes { group: *group as u32, least, levels, escapes });

@@ -1,6 +1,7 @@
 //! The specification.
 
 use super::Stream;
+use crate::codec::trellis::shape::level_of;
 use lsb_format::entropy::{LANES, LOW};
 use lsb_format::{Error, Result};
 
@@ -52,9 +53,4 @@ pub(super) fn decode(stream: &mut Stream<'_>, row: usize) -> Result<()> {
     let taken = run.words().len() - words.len();
     run.take(taken);
     Ok(())
-}
-
-/// The level `2 k + set` of a symbol.
-fn level_of(set: u16, symbol: u16) -> i16 {
-    (2 * symbol + set) as i16 - 2 * 128
 }
