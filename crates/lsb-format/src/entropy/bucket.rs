@@ -60,7 +60,9 @@ impl Alphabet {
 
     /// The symbol of a slot below `2^12`, its frequency, and slots of it before that one.
     pub fn at(&self, slot: u16) -> (u8, u16, u16) {
-        let i = self.starts.partition_point(|&start| start <= slot).saturating_sub(1);
+        // All are looked at: several at once, where a search would be guessed wrong at every turn.
+        let begun: u16 = self.starts.iter().map(|&start| u16::from(start <= slot)).sum();
+        let i = usize::from(begun.saturating_sub(1));
         let (start, end) = (self.starts[i], self.starts[i + 1]);
         (self.symbols[i], end - start, slot - start)
     }
@@ -70,7 +72,7 @@ impl Alphabet {
 const CHUNK: usize = 8;
 
 /// A bucket is `2^BUCKET_BITS` slots of a [`BucketTable`].
-pub const BUCKET_BITS: u32 = 3;
+pub const BUCKET_BITS: u32 = 4;
 const BUCKET: usize = 1 << BUCKET_BITS;
 
 /// What the slots of a bucket hold: the symbol of its first slot and the next symbol that is used.
@@ -85,8 +87,8 @@ pub struct Bucket {
     pub symbols: [u8; 2],
 }
 
-/// As [`DecodeTable`](super::DecodeTable), but a look-up is of a bucket of 2^3 slots: 4 KB, a quarter of the other. Slots that
-/// belong to neither of the two symbols in their bucket are rare, for three symbols must have fewer than 2^3 slots together;
+/// As [`DecodeTable`](super::DecodeTable), but a look-up is of a bucket of 2^4 slots: 2 KB, an eighth of the other. Slots that
+/// belong to neither of the two symbols in their bucket are rare, for three symbols must have fewer than 2^4 slots together;
 /// the [`Alphabet`] knows what they are.
 ///
 /// Tables of a slice lie one behind the other without anything between, so that one index reaches all of them.
@@ -96,7 +98,7 @@ pub struct BucketTable {
     buckets: [Bucket; TOTAL as usize / BUCKET],
 }
 
-const _: () = assert!(size_of::<BucketTable>() == 4 << 10, "no gaps");
+const _: () = assert!(size_of::<BucketTable>() == 2 << 10, "no gaps");
 
 impl Default for BucketTable {
     /// A table that decodes nothing, to be written over.

@@ -39,8 +39,6 @@ impl Machine {
             256 => (0b01111001, 0b10100110),
             _ => return None,
         };
-        // Sixteen bits hold a register, the lowest of the upper part at `Register::SET`.
-        assert!(odd < 1 << (16 - Register::SET));
         Some(Machine { mask: (states - 1) as u8, odd, turn })
     }
 
@@ -103,6 +101,8 @@ fn parity(bits: u8) -> u8 {
 /// code is).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Register(pub(super) u16);
+
+const _: () = assert!(Register::SET >= 8 && Register::SET + 8 <= 16, "each part holds eight bits of a state");
 
 impl Register {
     /// Place of the bit that says if levels are odd: a table of as many buckets above the other one.

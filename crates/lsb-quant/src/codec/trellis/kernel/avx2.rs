@@ -1,7 +1,7 @@
 //! The 32 lanes of a tile in two vectors of 16-bit numbers, those of a state of the coder in four: low halves and high ones.
 
 use super::x86::load_pair;
-use super::{Lookups, Register, Stream, correct};
+use super::{Code, Lookups, Register, Stream, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
 use std::arch::x86_64::*;
@@ -28,13 +28,13 @@ static EXPAND: [[u8; HALF]; 256] = {
     table
 };
 
-/// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
-/// where the processor cannot.
-pub(super) fn decode<const K: usize>(streams: [&mut Stream<'_>; K]) -> usize {
+/// Decodes rows of the group that the tile is at, as long as there are words for all lanes, and says how many; none where the
+/// processor cannot.
+pub(super) fn decode(stream: &mut Stream<'_>) -> usize {
     if Isa::Avx2.is_available() {
         // SAFETY: the processor has what the function is compiled for.
         #[allow(unsafe_code)]
-        return unsafe { decode_rows(streams) };
+        return unsafe { decode_rows(stream) };
     }
     0
 }
@@ -53,58 +53,40 @@ struct Half {
 }
 
 #[target_feature(enable = "avx2,popcnt")]
-fn decode_rows<const K: usize>(streams: [&mut Stream<'_>; K]) -> usize {
-    let zero = _mm256_setzero_si256();
-    let mut halves = [[Half { low: zero, high: zero, trellis: zero, cols: zero, caps: zero }; 2]; K];
-    let mut words = [&[][..]; K];
-    let mut rows = usize::MAX;
-    for k in 0..K {
-        let stream = &*streams[k];
-        halves[k] = [Half::new(stream, 0), Half::new(stream, HALF)];
-        words[k] = stream.run.words();
-        rows = rows.min(stream.code.rows.len()).min(stream.levels.len());
-    }
-    let mut taken = [0; K];
-    let mut lowest = [zero; K];
-    let mut done = 0;
-    'rows: while done < rows {
-        let mut windows = [&[[0; 2]; LANES]; K];
-        for k in 0..K {
-            let Some(window) = words[k][taken[k]..].first_chunk::<LANES>() else { break 'rows };
-            windows[k] = window;
-        }
-        for k in 0..K {
-            let stream = &mut *streams[k];
-            let [a, b] = &mut halves[k];
-            let buckets = stream.code.tables.as_ptr().cast();
-            let (index_a, index_b) = (a.index(stream.code.rows[done]), b.index(stream.code.rows[done]));
-            // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the
-            // upper 9 of the low 12 bits of a state, and a table has 2^9 buckets, one table behind the other.
-            #[allow(unsafe_code)]
-            let (drawn_a, drawn_b) = unsafe { (look_up(index_a, buckets), look_up(index_b, buckets)) };
-            let (level_a, here) = a.advance(&drawn_a, stream, windows[k]);
-            // At most 16 words were taken: 16 more are there.
-            let (level_b, more) = b.advance(&drawn_b, stream, &windows[k][here..]);
-            taken[k] += here + more;
-            lowest[k] = _mm256_min_epi16(lowest[k], _mm256_min_epi16(level_a, level_b));
-            let (levels, _) = stream.levels[done].as_chunks_mut();
-            levels[0] = to_array(level_a).map(|level| level as i16);
-            levels[1] = to_array(level_b).map(|level| level as i16);
-        }
+fn decode_rows(stream: &mut Stream<'_>) -> usize {
+    let mut halves = [Half::new(stream, 0), Half::new(stream, HALF)];
+    let [a, b] = &mut halves;
+    let words = stream.run.words();
+    let rows = stream.code.rows.len().min(stream.levels.len());
+    let buckets = stream.code.tables.as_ptr().cast();
+    let mut lowest = _mm256_setzero_si256();
+    let (mut taken, mut done) = (0, 0);
+    while done < rows {
+        let Some(window) = words[taken..].first_chunk::<LANES>() else { break };
+        let (index_a, index_b) = (a.index(stream.code.rows[done]), b.index(stream.code.rows[done]));
+        // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the
+        // upper 8 of the low 12 bits of a state, and a table has 2^8 buckets, one table behind the other.
+        #[allow(unsafe_code)]
+        let (drawn_a, drawn_b) = unsafe { (look_up(index_a, buckets), look_up(index_b, buckets)) };
+        let (level_a, here) = a.advance(&drawn_a, &stream.code, window);
+        // At most 16 words were taken: 16 more are there.
+        let (level_b, more) = b.advance(&drawn_b, &stream.code, &window[here..]);
+        taken += here + more;
+        lowest = _mm256_min_epi16(lowest, _mm256_min_epi16(level_a, level_b));
+        let (levels, _) = stream.levels[done].as_chunks_mut();
+        levels[0] = to_array(level_a).map(|level| level as i16);
+        levels[1] = to_array(level_b).map(|level| level as i16);
         done += 1;
     }
-    for k in 0..K {
-        let stream = &mut *streams[k];
-        stream.run.take(taken[k]);
-        for level in to_array(lowest[k]) {
-            stream.lowest = stream.lowest.min(level as i16);
-        }
-        for (i, half) in halves[k].iter().enumerate() {
-            let (low, high, trellis) = (to_array(half.low), to_array(half.high), to_array(half.trellis));
-            for lane in 0..HALF {
-                stream.run.states[i * HALF + lane] = u32::from(high[lane]) << 16 | u32::from(low[lane]);
-                stream.trellis[i * HALF + lane] = Register(trellis[lane]);
-            }
+    stream.run.take(taken);
+    for level in to_array(lowest) {
+        stream.lowest = stream.lowest.min(level as i16);
+    }
+    for (i, half) in halves.iter().enumerate() {
+        let (low, high, trellis) = (to_array(half.low), to_array(half.high), to_array(half.trellis));
+        for lane in 0..HALF {
+            stream.run.states[i * HALF + lane] = u32::from(high[lane]) << 16 | u32::from(low[lane]);
+            stream.trellis[i * HALF + lane] = Register(trellis[lane]);
         }
     }
     done
@@ -150,7 +132,7 @@ impl Half {
     fn advance(
         &mut self,
         drawn: &Lookups<__m256i>,
-        stream: &Stream<'_>,
+        code: &Code<'_>,
         window: &[[u8; 2]],
     ) -> (__m256i, usize) {
         let one = _mm256_set1_epi16(1);
@@ -168,7 +150,7 @@ impl Half {
             let (slots, index) = (to_array(slot), to_array(index));
             let [mut symbols, mut freqs, mut biases] = [to_array(symbol), to_array(freq), to_array(bias)];
             let found = [&mut symbols, &mut freqs, &mut biases];
-            correct(beyond.into(), &stream.code, &slots, &index, found);
+            correct(beyond.into(), code, &slots, &index, found);
             (symbol, freq, bias) = (load(&symbols), load(&freqs), load(&biases));
         }
 
@@ -196,7 +178,7 @@ impl Half {
         let bit = _mm256_and_si256(_mm256_xor_si256(symbol, self.trellis), one);
         let stay = _mm256_set1_epi16(Register::STAY as i16);
         let moved = _mm256_and_si256(_mm256_srli_epi16::<1>(self.trellis), stay);
-        let taps = _mm256_mullo_epi16(bit, _mm256_set1_epi16(stream.code.taps as i16));
+        let taps = _mm256_mullo_epi16(bit, _mm256_set1_epi16(code.taps as i16));
         self.trellis = _mm256_xor_si256(moved, taps);
         (_mm256_sub_epi16(level, _mm256_set1_epi16(2 * 128)), before + b.count_ones() as usize)
     }

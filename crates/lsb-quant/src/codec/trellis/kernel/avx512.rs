@@ -4,16 +4,21 @@
 //! come back, and a processor that waits for one tile works on the other.
 
 use super::x86::load_pair;
-use super::{Code, Lookups, Register, Stream, avx2, correct};
+use super::{Code, Lookups, Register, Stream, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
 use std::arch::x86_64::*;
 
+/// Whether the processor has what this takes, which is more than others of its kind have.
+pub(super) fn is_available() -> bool {
+    Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vbmi2")
+}
+
 /// Decodes rows of the group that every tile is at, as long as there are words for all lanes, and says how many; none
 /// where the processor cannot.
 pub(super) fn decode<const K: usize>(streams: [&mut Stream<'_>; K]) -> usize {
-    if !(Isa::Avx512.is_available() && is_x86_feature_detected!("avx512vbmi2")) {
-        return avx2::decode(streams);
+    if !is_available() {
+        return 0;
     }
     let mut streams = streams.into_iter();
     let slow = super::has_slow_gathers();
@@ -141,7 +146,7 @@ impl<'a> Tile<'a> {
         let table = _mm512_ternarylogic_epi32::<OR_AND>(class, self.trellis, odd);
         let bucket = _mm512_srli_epi16::<BUCKET_BITS>(_mm512_and_si512(self.low, field));
         // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the
-        // upper 9 of the low 12 bits of a state, and a table has 2^9 buckets, one table behind the other.
+        // upper 8 of the low 12 bits of a state, and a table has 2^8 buckets, one table behind the other.
         #[allow(unsafe_code)]
         unsafe {
             look_up::<SITE, GATHER>(_mm512_or_si512(table, bucket), self.code.tables.as_ptr().cast())

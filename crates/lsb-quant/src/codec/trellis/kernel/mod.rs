@@ -2,7 +2,7 @@
 //! others equal it to the last bit and are chosen by what the processor can do.
 //!
 //! A step of a run waits for itself: the state that a look-up gives says where the next one looks. Two tiles that are
-//! decoded together wait at the same time, so that a pair takes hardly longer than one.
+//! decoded together wait at the same time, so that a pair takes hardly longer than one, where there are registers for both.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -227,15 +227,7 @@ impl Work for NoteEscapes<'_> {
 /// If there are too few words.
 pub(super) fn next_group(stream: &mut Stream<'_>, isa: Isa) -> Result<()> {
     stream.begin_group();
-    let done = match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::decode([stream]),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::decode([stream]),
-        #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon::decode([stream]),
-        _ => 0,
-    };
+    let done = decode(stream, isa);
     stream.end_group(done)
 }
 
@@ -247,15 +239,31 @@ pub(super) fn next_groups<'a>(a: &mut Stream<'a>, b: &mut Stream<'a>, isa: Isa) 
     debug_assert_eq!(a.code.rows.len(), b.code.rows.len());
     a.begin_group();
     b.begin_group();
-    let done = match isa {
+    let together = match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => avx512::decode([a, b]),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => avx2::decode([a, b]),
+        Isa::Avx512 if avx512::is_available() => Some(avx512::decode([a, b])),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => neon::decode([a, b]),
-        _ => 0,
+        Isa::Neon => Some(neon::decode([a, b])),
+        // The sixteen registers of AVX2 hold the lanes of one tile: two side by side are slower than one after the other.
+        _ => None,
     };
-    a.end_group(done)?;
-    b.end_group(done)
+    let [of_a, of_b] = together.map_or_else(|| [decode(a, isa), decode(b, isa)], |done| [done; 2]);
+    a.end_group(of_a)?;
+    b.end_group(of_b)
+}
+
+/// Decodes rows of the group that the tile is at, as long as there are words for all lanes, and says how many.
+fn decode(stream: &mut Stream<'_>, isa: Isa) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if avx512::is_available() => avx512::decode([stream]),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx2 => avx2::decode(stream),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => neon::decode([stream]),
+        _ => {
+            let _ = stream;
+            0
+        }
+    }
 }

@@ -133,7 +133,7 @@ fn step(
     let slot = vandq_u32(lanes.coder, vdupq_n_u32((1 << PRECISION) - 1));
     let index = vorrq_u32(vorrq_u32(class, odd), vshrq_n_u32::<{ BUCKET_BITS as i32 }>(slot));
     // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the upper
-    // 9 of the low 12 bits of a state, and a table has 2^9 buckets, one table behind the other.
+    // 8 of the low 12 bits of a state, and a table has 2^8 buckets, one table behind the other.
     #[allow(unsafe_code)]
     let [low, high] = unsafe { gather(code.tables.as_ptr().cast(), index) };
 
