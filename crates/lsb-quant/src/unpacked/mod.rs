@@ -89,6 +89,8 @@ pub(crate) struct Unpacking<'a> {
 struct Workspace {
     inputs: Inputs,
     sums: Vec<f32>,
+    /// The inputs of a token times the steps of their columns.
+    stepped: Vec<f32>,
 }
 
 thread_local! {
@@ -218,7 +220,7 @@ impl UnpackedTile {
             }
             Content::Levels(levels) => levels,
         };
-        WORKSPACE.with_borrow_mut(|Workspace { inputs, sums }| {
+        WORKSPACE.with_borrow_mut(|Workspace { inputs, sums, stepped }| {
             // Steps go into inputs, so that only levels are left to be multiplied.
             inputs.begin(self.cols);
             for token in 0..tokens {
@@ -234,10 +236,11 @@ impl UnpackedTile {
             for (token, (sums, y)) in
                 sums.chunks_mut(padded.max(1)).zip(y.chunks_mut(self.rows.max(1))).enumerate()
             {
-                let x = x(token);
-                for &Apart { row, col, level } in &l.apart {
-                    let col = col as usize;
-                    sums[row as usize] += level as f32 * l.input(x[col], col);
+                if !l.apart.is_empty() {
+                    l.step_inputs(x(token), stepped);
+                    for &Apart { row, col, level } in &l.apart {
+                        sums[row as usize] += level as f32 * stepped[col as usize];
+                    }
                 }
                 if l.factors.is_empty() {
                     y.iter_mut().zip(&*sums).for_each(|(y, sum)| *y += sum);
@@ -263,10 +266,11 @@ impl Levels {
         (level * step * factor * a * b).clamp(f32::MIN, f32::MAX)
     }
 
-    /// An activation times the step of its column.
-    fn input(&self, x: f32, col: usize) -> f32 {
+    /// Activations times the steps of their columns.
+    fn step_inputs(&self, x: &[f32], out: &mut Vec<f32>) {
         let [a, b] = self.powers;
-        x * self.steps[col] * a * b
+        out.clear();
+        out.extend(x.iter().zip(&self.steps).map(|(x, step)| x * step * a * b));
     }
 }
 

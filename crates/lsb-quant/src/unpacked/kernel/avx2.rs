@@ -1,5 +1,6 @@
 //! Half a panel of rows in a vector: levels of even and of odd columns as 16-bit numbers, the products of two of them summed in
-//! one instruction. Two tokens at a time, so that levels are unpacked less often.
+//! one instruction. Where there are tokens enough, levels are spread to such numbers once for all of them; else two tokens at a
+//! time share what is spread.
 
 use super::Panels;
 use crate::Isa;
@@ -12,6 +13,15 @@ const ROWS: usize = PANEL / 2;
 
 /// Bytes of a vector.
 const BYTES: usize = QUAD_BYTES / 2;
+
+/// Tokens at a time, where there are so many: what is added up stays in registers.
+const TOKENS: usize = 4;
+
+/// Groups whose levels are spread at once: 16 KB, half of the first cache.
+const GROUPS: usize = 16;
+
+/// Levels of groups as 16-bit numbers: of each group and quad the even columns and the odd ones, of both halves of a panel.
+type Spread = [[[[__m256i; 2]; 2]; QUADS]; GROUPS];
 
 /// See [`super::sums`]. False where the processor cannot.
 pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) -> bool {
@@ -34,10 +44,23 @@ pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &m
 #[target_feature(enable = "avx2")]
 fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) {
     let rows = panels.count() * PANEL;
+    let fours = tokens - tokens % TOKENS;
+    sums[..fours * rows].fill(0.0);
+    let mut spread = [[[[_mm256_setzero_si256(); 2]; 2]; QUADS]; GROUPS];
     for index in 0..panels.count() {
         let panel = panels.panel(index);
+        if fours > 0 {
+            for (chunk, blocks) in panel.chunks(GROUPS * BITS * QUAD_BYTES).enumerate() {
+                let groups = spread_out::<BITS>(blocks, &mut spread);
+                for token in (0..fours).step_by(TOKENS) {
+                    let inputs = std::array::from_fn::<_, TOKENS, _>(|i| inputs.token(token + i));
+                    let out = &mut sums[token * rows + index * PANEL..];
+                    add_some::<BITS>(&spread[..groups], chunk * GROUPS, inputs, rows, out);
+                }
+            }
+        }
         for half in 0..2 {
-            let mut token = 0;
+            let mut token = fours;
             while token < tokens {
                 let out = &mut sums[token * rows + index * PANEL + half * ROWS..];
                 if token + 2 <= tokens {
@@ -50,6 +73,72 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
                 }
             }
         }
+    }
+}
+
+/// Spreads the levels of blocks, at most [`GROUPS`], and says how many there are.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn spread_out<const BITS: usize>(blocks: &[u8], out: &mut Spread) -> usize {
+    let low_bytes = _mm256_set1_epi16(0xff);
+    for (block, out) in blocks.chunks_exact(BITS * QUAD_BYTES).zip(&mut *out) {
+        for half in 0..2 {
+            for pair in 0..QUADS / 2 {
+                let levels = quads::<BITS>(block, pair, half);
+                for odd in 0..2 {
+                    let [even_columns, odd_columns] = &mut out[2 * pair + odd];
+                    even_columns[half] = _mm256_and_si256(levels[odd], low_bytes);
+                    odd_columns[half] = _mm256_srli_epi16::<8>(levels[odd]);
+                }
+            }
+        }
+    }
+    blocks.len() / (BITS * QUAD_BYTES)
+}
+
+/// Adds to the sums of a panel for some tokens, those of a token `rows` behind those of the one before, what some groups give,
+/// `first` and those behind it.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_some<const BITS: usize>(
+    spread: &[[[[__m256i; 2]; 2]; QUADS]],
+    first: usize,
+    inputs: [Token<'_>; TOKENS],
+    rows: usize,
+    out: &mut [f32],
+) {
+    let mut sums = [[_mm256_setzero_ps(); 2]; TOKENS];
+    for t in 0..TOKENS {
+        sums[t] = [load_sums(&out[t * rows..]), load_sums(&out[t * rows + ROWS..])];
+    }
+    for (group, levels) in (first..).zip(spread) {
+        let mut totals = [[_mm256_setzero_si256(); 2]; TOKENS];
+        for t in 0..TOKENS {
+            // What the offset of levels adds.
+            totals[t] = [_mm256_set1_epi32(-(inputs[t].scales[group].sum << (BITS - 1))); 2];
+        }
+        for quad in 0..QUADS {
+            for odd in 0..2 {
+                for t in 0..TOKENS {
+                    let values = two(&inputs[t].values[group][odd], quad);
+                    for half in 0..2 {
+                        let products = _mm256_madd_epi16(levels[quad][odd][half], values);
+                        totals[t][half] = _mm256_add_epi32(totals[t][half], products);
+                    }
+                }
+            }
+        }
+        for t in 0..TOKENS {
+            let scale = _mm256_set1_ps(inputs[t].scales[group].scale);
+            for half in 0..2 {
+                let total = _mm256_cvtepi32_ps(totals[t][half]);
+                sums[t][half] = _mm256_add_ps(sums[t][half], _mm256_mul_ps(total, scale));
+            }
+        }
+    }
+    for t in 0..TOKENS {
+        store(sums[t][0], &mut out[t * rows..]);
+        store(sums[t][1], &mut out[t * rows + ROWS..]);
     }
 }
 
@@ -141,6 +230,17 @@ fn load(bytes: &[u8]) -> __m256i {
     #[allow(unsafe_code)]
     unsafe {
         _mm256_loadu_si256(bytes.as_ptr().cast())
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_sums(sums: &[f32]) -> __m256 {
+    let sums: &[f32] = &sums[..ROWS];
+    // SAFETY: there are 8 numbers.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm256_loadu_ps(sums.as_ptr())
     }
 }
 

@@ -11,7 +11,7 @@ proptest! {
     #[test]
     fn prop_kernels_give_the_bits_of_the_scalar_code(
         rows in 1usize..70,
-        cols in 1usize..140,
+        cols in prop_oneof![1usize..140, 510usize..700],
         tokens in 1usize..8,
         largest in any::<bool>(),
         seed in any::<u64>(),
