@@ -164,6 +164,25 @@ fn unpack_sized<const W: usize>(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
+/// Bits that [`window`] gives at least.
+pub const WINDOW_BITS: u32 = u64::BITS - 7;
+
+/// The next [`WINDOW_BITS`] bits from bit `at` on, or a few more; beyond the end they are zero.
+#[inline(always)]
+pub fn window(bytes: &[u8], at: usize) -> u64 {
+    let byte = at / 8;
+    let word = match bytes.get(byte..).and_then(|b| b.first_chunk::<8>()) {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => {
+            let rest = bytes.get(byte..).unwrap_or_default();
+            let mut eight = [0; 8];
+            eight[..rest.len()].copy_from_slice(rest);
+            u64::from_le_bytes(eight)
+        }
+    };
+    word >> (at % 8)
+}
+
 /// Checks the length of packed values, and that the bits behind the last one are zero.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub use bucket::{Alphabet, BUCKET_BITS, Bucket, BucketTable};
 pub use decode::{Context, RunDecoder, SingleTable, decode_run};
 pub use encode::encode_run;
 pub use escape::{MAX_ESCAPE_BITS, decode_escapes, encode_escapes, fold, unfold};
-pub use positions::{decode_positions, encode_positions};
+pub use positions::{decode_positions, decode_positions_with, encode_positions};
 pub use symbols::{
     decode_symbols, decode_symbols_with, encode_symbols, encode_symbols_saving, symbols_len_bound,
 };

@@ -6,10 +6,10 @@
 //! the run of high parts, with the table that follows from count and bound (kind 1) or a table in front
 //! (kind 2). Random positions cost their entropy; positions that cluster cost less.
 
-use super::decode::{SingleTable, decode_run};
+use super::decode::{RunDecoder, SingleTable};
 use super::encode::encode_run;
 use super::symbols::count_symbols;
-use super::table::Table;
+use super::table::{DecodeTable, Table};
 use crate::bits;
 use crate::{Error, Result};
 
@@ -101,6 +101,24 @@ fn choose_table(high: &[u8], count: usize, bound: u32, k: u32) -> (u8, Table) {
 /// # Errors
 /// If the bytes are not what [`encode_positions`] writes for such positions.
 pub fn decode_positions(bytes: &[u8], bound: u32, count: usize, out: &mut Vec<u32>) -> Result<()> {
+    decode_positions_with(bytes, bound, count, out, |_, _, _| 0)
+}
+
+/// As [`decode_positions`]. `head` may decode the first symbols of the run of high parts, as in
+/// [`decode_symbols_with`](super::decode_symbols_with).
+///
+/// # Errors
+/// As [`decode_positions`].
+///
+/// # Panics
+/// If `head` says more than there are.
+pub fn decode_positions_with(
+    bytes: &[u8],
+    bound: u32,
+    count: usize,
+    out: &mut Vec<u32>,
+    head: impl FnOnce(&mut RunDecoder<'_>, &DecodeTable, &mut [u8]) -> usize,
+) -> Result<()> {
     let bad = |what: &str| Error::corruption("P53", format!("coded positions: {what}"));
     out.clear();
     if count == 0 {
@@ -131,8 +149,7 @@ pub fn decode_positions(bytes: &[u8], bound: u32, count: usize, out: &mut Vec<u3
     }
     let (low_bytes, rest) =
         rest.split_at_checked(bits::packed_len(k, count)).ok_or_else(|| bad("cut short"))?;
-    let mut low = Vec::new();
-    bits::unpack(low_bytes, k, count, &mut low)?;
+    bits::check_len(low_bytes, k, count)?;
     let (table, rest) = if kind == COUNTED {
         let (table, used) = Table::read(rest)?;
         (table, &rest[used..])
@@ -140,33 +157,55 @@ pub fn decode_positions(bytes: &[u8], bound: u32, count: usize, out: &mut Vec<u3
         (geometric_table(count, bound, k), rest)
     };
     let mut high = vec![0; n];
-    decode_run(rest, &[table.decoder()], &mut SingleTable, &mut high)?;
+    let mut run = RunDecoder::new(rest, n)?;
+    let table = table.decoder();
+    let done = head(&mut run, &table, &mut high);
+    run.decode(std::slice::from_ref(&table), &mut SingleTable, done, &mut high[done..])?;
+    run.finish()?;
 
-    out.reserve(count);
+    out.resize(count, 0);
+    match join(&high, low_bytes, k, bound, out) {
+        Ok(()) => Ok(()),
+        Err(what) => {
+            out.clear();
+            Err(bad(what))
+        }
+    }
+}
+
+/// Fills `out` with positions, or says what is wrong with their parts.
+fn join(
+    high: &[u8],
+    low: &[u8],
+    k: u32,
+    bound: u32,
+    out: &mut [u32],
+) -> std::result::Result<(), &'static str> {
+    let mask = (1u64 << k) - 1;
     let (mut next, mut sum) = (0u64, 0u64);
-    for &symbol in &high {
+    // Low parts that are at hand, and where those behind them begin.
+    let (mut window, mut held, mut low_bit) = (0, 0, 0);
+    let mut out = out.iter_mut();
+    for &symbol in high {
         sum += u64::from(symbol);
         if u32::from(symbol) == MORE {
             continue;
         }
-        let Some(&low) = low.get(out.len()) else {
-            out.clear();
-            return Err(bad("too many positions"));
-        };
-        let position = next + (sum << k | u64::from(low));
-        if position >= u64::from(bound) {
-            out.clear();
-            return Err(bad("a position out of bounds"));
+        let slot = out.next().ok_or("too many positions")?;
+        if held < k {
+            (window, held) = (bits::window(low, low_bit), bits::WINDOW_BITS);
         }
-        out.push(position as u32);
-        next = position + 1;
-        sum = 0;
+        let position = next + (sum << k | window & mask);
+        *slot = position as u32;
+        (next, sum) = (position + 1, 0);
+        (window, held, low_bit) = (window >> k, held - k, low_bit + k as usize);
     }
-    if out.len() != count {
-        out.clear();
-        return Err(bad("too few positions"));
+    // They only grow: the last one tells for all.
+    match out.next() {
+        Some(_) => Err("too few positions"),
+        None if next > u64::from(bound) => Err("a position out of bounds"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Bits of one position.

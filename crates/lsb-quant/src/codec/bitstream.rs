@@ -1,6 +1,7 @@
 //! Bits, least significant first, and Rice codes.
 
-use lsb_format::{Error, Result, bits};
+use lsb_format::bits::{self, WINDOW_BITS, window};
+use lsb_format::{Error, Result};
 
 /// Appends bits to bytes.
 #[derive(Debug)]
@@ -71,12 +72,11 @@ impl<'a> BitReader<'a> {
     /// If the value is larger, or the bytes end first.
     #[inline]
     pub(crate) fn rice(&mut self, low_bits: u32, max: u32) -> Result<u32> {
-        // Nearly every code lies in one window, of which so many bits are bits of the bytes.
-        const BITS: u32 = u64::BITS - 7;
+        // Nearly every code lies in one window.
         let window = window(self.bytes, self.at);
         let zeros = window.trailing_zeros();
         let length = zeros + 1 + low_bits;
-        if length <= BITS {
+        if length <= WINDOW_BITS {
             let low = (window >> (zeros + 1)) as u32 & low_mask(low_bits);
             let (value, end) = (u64::from(zeros) << low_bits | u64::from(low), self.at + length as usize);
             if value <= u64::from(max) && end <= self.bytes.len() * 8 {
@@ -85,6 +85,47 @@ impl<'a> BitReader<'a> {
             }
         }
         self.long_rice(low_bits, max)
+    }
+
+    /// Reads `count` Rice codes as [`BitReader::rice`] does, calling `each` with one value after the other.
+    ///
+    /// # Errors
+    /// As [`BitReader::rice`].
+    #[inline(always)]
+    pub(crate) fn rices(
+        &mut self,
+        low_bits: u32,
+        max: u32,
+        count: usize,
+        mut each: impl FnMut(u32),
+    ) -> Result<()> {
+        // So many are short enough for one window nearly always: the next one is not waited for after every code.
+        const TOGETHER: usize = 4;
+        for _ in 0..count / TOGETHER {
+            let (mut rest, mut length) = (window(self.bytes, self.at), 0);
+            let mut values = [0; TOGETHER];
+            for value in &mut values {
+                let zeros = rest.trailing_zeros();
+                let behind = rest >> (zeros % u64::BITS) >> 1;
+                *value = u64::from(zeros) << low_bits | behind & u64::from(low_mask(low_bits));
+                rest = behind >> low_bits;
+                length += zeros + 1 + low_bits;
+            }
+            let end = self.at + length as usize;
+            let largest = values.iter().fold(0, |largest, &value| value.max(largest));
+            if length <= WINDOW_BITS && end <= self.bytes.len() * 8 && largest <= u64::from(max) {
+                self.at = end;
+                values.iter().for_each(|&value| each(value as u32));
+            } else {
+                for _ in 0..TOGETHER {
+                    each(self.rice(low_bits, max)?);
+                }
+            }
+        }
+        for _ in 0..count % TOGETHER {
+            each(self.rice(low_bits, max)?);
+        }
+        Ok(())
     }
 
     /// As [`BitReader::rice`], whatever the code.
@@ -135,22 +176,6 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// At least 57 bits starting at bit `at`, followed by zeros.
-#[inline(always)]
-pub(crate) fn window(bytes: &[u8], at: usize) -> u64 {
-    let byte = at / 8;
-    let word = match bytes.get(byte..).and_then(|b| b.first_chunk::<8>()) {
-        Some(eight) => u64::from_le_bytes(*eight),
-        None => {
-            let rest = bytes.get(byte..).unwrap_or_default();
-            let mut eight = [0; 8];
-            eight[..rest.len()].copy_from_slice(rest);
-            u64::from_le_bytes(eight)
-        }
-    };
-    word >> (at % 8)
-}
-
 #[inline(always)]
 fn low_mask(bits: u32) -> u32 {
     ((1u64 << bits) - 1) as u32
@@ -185,14 +210,28 @@ mod tests {
                 prop_assert_eq!(r.rice(low, 1 << 18), Ok(v));
             }
             prop_assert_eq!(r.finish(), Ok(()));
+            let (mut r, mut back) = (BitReader::new(&bytes), Vec::new());
+            prop_assert_eq!(r.rices(low, 1 << 18, values.len(), |v| back.push(v)), Ok(()));
+            prop_assert_eq!(r.finish(), Ok(()));
+            prop_assert_eq!(back, values);
         }
 
         #[test]
         fn prop_any_bytes_end_in_a_value_or_an_error(bytes in prop::collection::vec(prop_oneof![Just(0u8), any::<u8>()], 0..40), low in 0u32..32, max in any::<u32>()) {
             let mut r = BitReader::new(&bytes);
-            let mut n = 0;
-            while r.rice(low, max).is_ok() { n += 1; }
-            prop_assert!(n <= bytes.len() * 8);
+            let mut values = Vec::new();
+            let error = loop {
+                match r.rice(low, max) {
+                    Ok(value) => values.push(value),
+                    Err(error) => break error,
+                }
+            };
+            prop_assert!(values.len() <= bytes.len() * 8);
+            // Several at once are the same, and so is the error.
+            let mut together = Vec::new();
+            let count = values.len() + 9;
+            prop_assert_eq!(BitReader::new(&bytes).rices(low, max, count, |v| together.push(v)), Err(error));
+            prop_assert_eq!(together, values);
         }
     }
 }

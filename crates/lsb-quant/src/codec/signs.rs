@@ -1,7 +1,8 @@
 //! Planes of one bit per weight: weight `i` of the tile is bit `i % 8` of byte `i / 8`, 1 for the upper level.
 
-use super::bitstream::{BitWriter, window};
+use super::bitstream::BitWriter;
 use crate::lanes::{Lanes, WORD, Work, dispatch};
+use lsb_format::bits::window;
 
 /// Appends one bit per value: whether it lies above `middle`.
 #[inline(always)]

@@ -10,11 +10,11 @@
 //!
 //! The idea of coding exponents is that of ZipNN (arXiv 2411.05239) and DFloat11 (arXiv 2504.11651).
 
-mod kernel;
 mod planes;
 #[cfg(test)]
 mod tests;
 
+use super::kernel;
 use super::raw::{no_side, only_part};
 use crate::{
     CodecEntry, EncodedTile, Error, Estimate, Isa, MatrixInfo, Parameters, PerTile, Quantizer, Result,

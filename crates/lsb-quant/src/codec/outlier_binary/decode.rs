@@ -1,13 +1,14 @@
 //! Decoding one tile. This is the specification of the format.
 
 use super::outliers;
+use crate::codec::kernel;
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::codec::signs;
 use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves};
-use crate::{Group, Result, TensorDecoder, TileProducts};
-use lsb_format::entropy::decode_positions;
+use crate::{Group, Isa, Result, TensorDecoder, TileProducts};
+use lsb_format::entropy::decode_positions_with;
 use lsb_format::{Error, Tile, bits};
 
 /// Fills a tile with the levels of its groups.
@@ -93,7 +94,10 @@ impl<'p> Opened<'p> {
     /// # Errors
     /// If their bytes are damaged.
     pub(super) fn outliers(&self, positions: &mut Vec<u32>, values: &mut Vec<f32>) -> Result<()> {
-        decode_positions(self.positions, self.weights as u32, self.n_outliers, positions)?;
+        let (isa, bound) = (Isa::chosen(), self.weights as u32);
+        decode_positions_with(self.positions, bound, self.n_outliers, positions, |run, table, out| {
+            kernel::decode(isa, run, table, out)
+        })?;
         values.clear();
         values.reserve(self.n_outliers);
         outliers::decode(self.magnitudes, self.n_outliers, |magnitude| {

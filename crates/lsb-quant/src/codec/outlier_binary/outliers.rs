@@ -105,9 +105,7 @@ pub(super) fn decode(bytes: &[u8], count: usize, mut each: impl FnMut(u32)) -> R
     }
     let max = (INFINITY - 1 - smallest) / step;
     let mut reader = BitReader::new(payload.rest());
-    for _ in 0..count {
-        each(smallest + step * reader.rice(u32::from(low_bits), max)?);
-    }
+    reader.rices(u32::from(low_bits), max, count, |steps| each(smallest + step * steps))?;
     reader.finish()
 }
 

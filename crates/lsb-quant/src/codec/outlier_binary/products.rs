@@ -4,10 +4,10 @@
 //! times the sum of the inputs whose bit is set. That sum is all that is done for every weight. Outliers are put right after it.
 
 use super::decode::{Decoder, Opened, levels};
-use crate::codec::bitstream::window;
 use crate::lanes::{LANES, Lanes, WORD, Work, dispatch, halves};
 use crate::{Result, TileProducts};
 use lsb_format::Tile;
+use lsb_format::bits::window;
 use std::cell::RefCell;
 
 /// Sums kept for each row, so that whole vectors are added.
@@ -102,17 +102,62 @@ impl Workspace {
         }
         let Workspace { levels, sums, positions, values, .. } = self;
         opened.outliers(positions, values)?;
-        for (&position, &value) in positions.iter().zip(&*values) {
-            let (row, col) = ((position / tile.cols as u32) as usize, (position % tile.cols as u32) as usize);
-            let which = row * groups + if groups == 1 { 0 } else { col / group };
-            // Its bit is that of its sign.
-            let level = levels[which][usize::from(value.is_sign_positive())];
+        let mut rest = (&positions[..], &values[..]);
+        for (row, levels) in levels.chunks(groups.max(1)).enumerate().take(rows) {
+            let (first, end) = (row * cols, (row + 1) * cols);
+            let (here, behind) =
+                rest.0.split_at(rest.0.partition_point(|&position| (position as usize) < end));
+            let (values, values_behind) = rest.1.split_at(here.len());
+            rest = (behind, values_behind);
             for token in 0..tokens {
-                let x = inputs(token)[col];
-                sums[token * rows + row][col % LANES] += value * x - level * x;
+                let outliers = OfRow { first, positions: here, values, inputs: inputs(token) };
+                // Where a row is one group, no column has to be divided.
+                let moved = match levels {
+                    [level] => outliers.moved(|_| level),
+                    _ => outliers.moved(|col| &levels[col / group]),
+                };
+                sums[token * rows + row].iter_mut().zip(moved).for_each(|(sum, moved)| *sum += moved);
             }
         }
         Ok(())
+    }
+}
+
+/// The outliers of a row.
+struct OfRow<'a> {
+    /// Position of its first column.
+    first: usize,
+    positions: &'a [u32],
+    values: &'a [f32],
+    inputs: &'a [f32],
+}
+
+/// Sums of outliers, so that none waits for the one before.
+const TOGETHER: usize = 4;
+
+impl OfRow<'_> {
+    /// What products with the values are more than those with the levels that stand in the plane in their place.
+    #[inline(always)]
+    fn moved<'l>(&self, levels: impl Fn(usize) -> &'l [f32; 2]) -> [f32; TOGETHER] {
+        let mut sums = [0.0; TOGETHER];
+        let product = |position: u32, value: f32| {
+            let col = position as usize - self.first;
+            // Its bit is that of its sign.
+            let level = levels(col)[usize::from(value.is_sign_positive())];
+            let x = self.inputs[col];
+            value * x - level * x
+        };
+        let (positions, last_positions) = self.positions.as_chunks::<TOGETHER>();
+        let (values, last_values) = self.values.as_chunks::<TOGETHER>();
+        for (positions, values) in positions.iter().zip(values) {
+            for ((sum, &position), &value) in sums.iter_mut().zip(positions).zip(values) {
+                *sum += product(position, value);
+            }
+        }
+        for ((sum, &position), &value) in sums.iter_mut().zip(last_positions).zip(last_values) {
+            *sum += product(position, value);
+        }
+        sums
     }
 }
 

@@ -129,12 +129,7 @@ impl Half {
     /// The levels of the row of these buckets, and how many lanes took a word.
     #[target_feature(enable = "avx2,popcnt")]
     #[inline]
-    fn advance(
-        &mut self,
-        drawn: &Lookups<__m256i>,
-        code: &Code<'_>,
-        window: &[[u8; 2]],
-    ) -> (__m256i, usize) {
+    fn advance(&mut self, drawn: &Lookups<__m256i>, code: &Code<'_>, window: &[[u8; 2]]) -> (__m256i, usize) {
         let one = _mm256_set1_epi16(1);
         let byte = _mm256_set1_epi16(0xff);
         let Lookups { index, start, first, next, symbols } = *drawn;
