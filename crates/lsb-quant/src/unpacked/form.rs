@@ -2,9 +2,9 @@
 //!
 //! Levels are stored with an offset, so that none is negative. In a block, four columns that follow each other are a *quad*; a
 //! quad has a byte for each of its 64 levels, row by row. With eight bits, quads follow each other. With fewer, the lowest
-//! four bits of quads `2v` and `2v + 1` share 64 bytes, the even one below; behind them come planes of 64 bytes for bit 4, then
-//! for bit 5: of each quad 64 bits, in the order of its bytes, little-endian. A vector of bytes thus has rows side by side:
-//! their sums need no adding up of lanes.
+//! four bits of quads `2v` and `2v + 1` share 64 bytes, the even one below; behind them comes, for each bit more, a plane of
+//! 64 bytes, which has the upper bits of several quads in every byte, where [`upper_bits`] says. A vector of bytes thus has
+//! rows side by side: their sums need no adding up of lanes.
 
 use std::ops::RangeInclusive;
 
@@ -95,16 +95,15 @@ impl Form {
             }
             put(&both, out);
         }
-        for (bit, plane) in (4..self.bits()).zip(planes.chunks_exact_mut(QUAD_BYTES)) {
-            for (quad, out) in quads.iter().zip(plane.as_chunks_mut::<8>().0) {
-                // Bits of four bytes, brought together by a product whose other terms stay apart from them.
-                let mut bits = 0;
-                for (row, &four) in quad.iter().enumerate() {
-                    let together = (four >> bit & 0x0101_0101).wrapping_mul(0x0102_0408) >> 24 & 0xf;
-                    bits |= u64::from(together) << (QUAD * row);
-                }
-                *out = bits.to_le_bytes();
+        let mut upper = [[0_u32; PANEL]; 2];
+        for (index, quad) in quads.iter().enumerate() {
+            let (plane, shift) = upper_bits(self.bits() - 4, index);
+            for (upper, four) in upper[plane].iter_mut().zip(quad) {
+                *upper |= (four >> 4 & 0x0f0f_0f0f) << shift;
             }
+        }
+        for (plane, out) in upper.iter().zip(planes.chunks_exact_mut(QUAD_BYTES)) {
+            put(plane, out);
         }
     }
 
@@ -129,12 +128,12 @@ impl Form {
                     *odd = byte >> 4;
                 }
             }
-            for (bit, plane) in (4..).zip(planes.chunks(QUAD_BYTES)) {
-                for (quad, bits) in quads.iter_mut().zip(plane.as_chunks::<8>().0) {
-                    let bits = u64::from_le_bytes(*bits);
-                    for (i, byte) in quad.as_flattened_mut().iter_mut().enumerate() {
-                        *byte |= ((bits >> i & 1) as u8) << bit;
-                    }
+            let more = self.bits() - 4;
+            for (index, quad) in quads.iter_mut().enumerate().take(if more > 0 { QUADS } else { 0 }) {
+                let (plane, shift) = upper_bits(more, index);
+                let packed = &planes[plane * QUAD_BYTES..][..QUAD_BYTES];
+                for (byte, packed) in quad.as_flattened_mut().iter_mut().zip(packed) {
+                    *byte |= (packed >> shift & ((1 << more) - 1)) << 4;
                 }
             }
         }
@@ -148,6 +147,14 @@ impl Form {
         }
         block
     }
+}
+
+/// Of levels with `more` bits than four, at most two, the plane and the bit of each byte where those of a quad begin. The first
+/// ones lie where they belong in a level, the next ones above them, the last ones at the bottom: as many shifts as possible
+/// are none, and the others stay in their byte.
+fn upper_bits(more: usize, quad: usize) -> (usize, usize) {
+    let at = more * quad;
+    (at / 8, (at + 4) % 8)
 }
 
 /// The bytes of a quad.

@@ -193,25 +193,23 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, half: usize) -> [__m256i;
     let bytes = load(&block[pair * QUAD_BYTES + half * BYTES..]);
     let mut quads =
         [_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble)];
-    for bit in 4..BITS {
-        let plane = &block[bit * QUAD_BYTES..][..QUAD_BYTES];
-        for (odd, quad) in quads.iter_mut().enumerate() {
-            let bits = plane.as_chunks::<4>().0[2 * (2 * pair + odd) + half];
-            *quad = _mm256_or_si256(*quad, expand(u32::from_le_bytes(bits), _mm256_set1_epi8(1 << bit)));
-        }
+    if BITS > 4 {
+        let plane = if BITS == 5 { 0 } else { pair / 2 };
+        let plane = load(&block[(4 + plane) * QUAD_BYTES + half * BYTES..]);
+        let [even, odd] = match (BITS, pair) {
+            (5, 0) => [plane, _mm256_srli_epi16::<1>(plane)],
+            (5, 1) => [_mm256_srli_epi16::<2>(plane), _mm256_srli_epi16::<3>(plane)],
+            (5, 2) => [_mm256_slli_epi16::<4>(plane), _mm256_slli_epi16::<3>(plane)],
+            (5, _) => [_mm256_slli_epi16::<2>(plane), _mm256_slli_epi16::<1>(plane)],
+            (_, 0 | 2) => [plane, _mm256_srli_epi16::<2>(plane)],
+            _ => [_mm256_slli_epi16::<4>(plane), _mm256_slli_epi16::<2>(plane)],
+        };
+        // Of one bit or of two.
+        let upper = _mm256_set1_epi8(if BITS == 5 { 0x10 } else { 0x30 });
+        quads[0] = _mm256_or_si256(quads[0], _mm256_and_si256(even, upper));
+        quads[1] = _mm256_or_si256(quads[1], _mm256_and_si256(odd, upper));
     }
     quads
-}
-
-/// `value` in each byte whose bit is set.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn expand(bits: u32, value: __m256i) -> __m256i {
-    // Byte i of the result gets byte i / 8 of the bits, and looks at its bit i mod 8.
-    let which = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
-    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-    let bytes = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), which), bit);
-    _mm256_and_si256(_mm256_cmpeq_epi8(bytes, bit), value)
 }
 
 /// The two values of quad `index`, for every row.

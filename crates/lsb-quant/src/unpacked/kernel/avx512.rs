@@ -121,12 +121,21 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize) -> [__m512i; 2] {
     let bytes = load(&block[pair * QUAD_BYTES..]);
     let mut quads =
         [_mm512_and_si512(bytes, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble)];
-    for bit in 4..BITS {
-        let plane = &block[bit * QUAD_BYTES..][..QUAD_BYTES];
-        for (odd, quad) in quads.iter_mut().enumerate() {
-            let mask = plane.as_chunks::<8>().0[2 * pair + odd];
-            *quad = _mm512_mask_add_epi8(*quad, u64::from_le_bytes(mask), *quad, _mm512_set1_epi8(1 << bit));
-        }
+    if BITS > 4 {
+        let plane = if BITS == 5 { 0 } else { pair / 2 };
+        let plane = load(&block[(4 + plane) * QUAD_BYTES..]);
+        let [even, odd] = match (BITS, pair) {
+            (5, 0) => [plane, _mm512_srli_epi16::<1>(plane)],
+            (5, 1) => [_mm512_srli_epi16::<2>(plane), _mm512_srli_epi16::<3>(plane)],
+            (5, 2) => [_mm512_slli_epi16::<4>(plane), _mm512_slli_epi16::<3>(plane)],
+            (5, _) => [_mm512_slli_epi16::<2>(plane), _mm512_slli_epi16::<1>(plane)],
+            (_, 0 | 2) => [plane, _mm512_srli_epi16::<2>(plane)],
+            _ => [_mm512_slli_epi16::<4>(plane), _mm512_slli_epi16::<2>(plane)],
+        };
+        // Of one bit or of two.
+        let upper = _mm512_set1_epi8(if BITS == 5 { 0x10 } else { 0x30 });
+        quads[0] = _mm512_or_si512(quads[0], _mm512_and_si512(even, upper));
+        quads[1] = _mm512_or_si512(quads[1], _mm512_and_si512(odd, upper));
     }
     quads
 }

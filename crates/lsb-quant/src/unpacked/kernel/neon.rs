@@ -90,23 +90,23 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, part: usize) -> [uint8x16
     }
     let bytes = load(&block[pair * QUAD_BYTES + part * BYTES..]);
     let mut quads = [vandq_u8(bytes, vdupq_n_u8(0xf)), vshrq_n_u8::<4>(bytes)];
-    for bit in 4..BITS {
-        let plane = &block[bit * QUAD_BYTES..][..QUAD_BYTES];
-        for (odd, quad) in quads.iter_mut().enumerate() {
-            let bits = plane.as_chunks::<2>().0[PARTS * (2 * pair + odd) + part];
-            *quad = vorrq_u8(*quad, expand(bits, 1 << bit));
-        }
+    if BITS > 4 {
+        let plane = if BITS == 5 { 0 } else { pair / 2 };
+        let plane = load(&block[(4 + plane) * QUAD_BYTES + part * BYTES..]);
+        let [even, odd] = match (BITS, pair) {
+            (5, 0) => [plane, vshrq_n_u8::<1>(plane)],
+            (5, 1) => [vshrq_n_u8::<2>(plane), vshrq_n_u8::<3>(plane)],
+            (5, 2) => [vshlq_n_u8::<4>(plane), vshlq_n_u8::<3>(plane)],
+            (5, _) => [vshlq_n_u8::<2>(plane), vshlq_n_u8::<1>(plane)],
+            (_, 0 | 2) => [plane, vshrq_n_u8::<2>(plane)],
+            _ => [vshlq_n_u8::<4>(plane), vshlq_n_u8::<2>(plane)],
+        };
+        // Of one bit or of two.
+        let upper = vdupq_n_u8(if BITS == 5 { 0x10 } else { 0x30 });
+        quads[0] = vorrq_u8(quads[0], vandq_u8(even, upper));
+        quads[1] = vorrq_u8(quads[1], vandq_u8(odd, upper));
     }
     quads
-}
-
-/// `value` in each byte whose bit is set.
-#[inline]
-#[target_feature(enable = "neon")]
-fn expand([low, high]: [u8; 2], value: u8) -> uint8x16_t {
-    let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-    let bits = vcombine_u8(vdup_n_u8(low), vdup_n_u8(high));
-    vandq_u8(vtstq_u8(bits, bit), vdupq_n_u8(value))
 }
 
 /// The two values of quad `index`, for every row.
