@@ -20,8 +20,8 @@ const TOKENS: usize = 4;
 /// Groups whose levels are spread at once: 16 KB, half of the first cache.
 const GROUPS: usize = 16;
 
-/// Levels of groups as 16-bit numbers: of each group and quad the even columns and the odd ones, of both halves of a panel.
-type Spread = [[[[__m256i; 2]; 2]; QUADS]; GROUPS];
+/// The levels of a block as 16-bit numbers: of each quad the even columns and the odd ones, of both halves of the panel.
+type Spread = [[[__m256i; 2]; 2]; QUADS];
 
 /// See [`super::sums`]. False where the processor cannot.
 pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) -> bool {
@@ -46,7 +46,7 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
     let rows = panels.count() * PANEL;
     let fours = tokens - tokens % TOKENS;
     sums[..fours * rows].fill(0.0);
-    let mut spread = [[[[_mm256_setzero_si256(); 2]; 2]; QUADS]; GROUPS];
+    let mut spread: [Spread; GROUPS] = [[[[_mm256_setzero_si256(); 2]; 2]; QUADS]; GROUPS];
     for index in 0..panels.count() {
         let panel = panels.panel(index);
         if fours > 0 {
@@ -79,7 +79,7 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
 /// Spreads the levels of blocks, at most [`GROUPS`], and says how many there are.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn spread_out<const BITS: usize>(blocks: &[u8], out: &mut Spread) -> usize {
+fn spread_out<const BITS: usize>(blocks: &[u8], out: &mut [Spread; GROUPS]) -> usize {
     let low_bytes = _mm256_set1_epi16(0xff);
     for (block, out) in blocks.chunks_exact(BITS * QUAD_BYTES).zip(&mut *out) {
         for half in 0..2 {
@@ -101,7 +101,7 @@ fn spread_out<const BITS: usize>(blocks: &[u8], out: &mut Spread) -> usize {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_some<const BITS: usize>(
-    spread: &[[[[__m256i; 2]; 2]; QUADS]],
+    spread: &[Spread],
     first: usize,
     inputs: [Token<'_>; TOKENS],
     rows: usize,
@@ -117,12 +117,12 @@ fn add_some<const BITS: usize>(
             // What the offset of levels adds.
             totals[t] = [_mm256_set1_epi32(-(inputs[t].scales[group].sum << (BITS - 1))); 2];
         }
-        for quad in 0..QUADS {
-            for odd in 0..2 {
+        for (quad, levels) in levels.iter().enumerate() {
+            for (odd, levels) in levels.iter().enumerate() {
                 for t in 0..TOKENS {
                     let values = two(&inputs[t].values[group][odd], quad);
                     for half in 0..2 {
-                        let products = _mm256_madd_epi16(levels[quad][odd][half], values);
+                        let products = _mm256_madd_epi16(levels[half], values);
                         totals[t][half] = _mm256_add_epi32(totals[t][half], products);
                     }
                 }
