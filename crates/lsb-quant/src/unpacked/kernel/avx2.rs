@@ -2,7 +2,7 @@
 //! one instruction. Where there are tokens enough, levels are spread to such numbers once for all of them; else two tokens at a
 //! time share what is spread.
 
-use super::Panels;
+use super::{Panels, plane_of};
 use crate::Isa;
 use crate::unpacked::form::{Form, PANEL, QUAD_BYTES, QUADS};
 use crate::unpacked::inputs::{Inputs, Token};
@@ -194,16 +194,8 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, half: usize) -> [__m256i;
     let mut quads =
         [_mm256_and_si256(bytes, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble)];
     if BITS > 4 {
-        let plane = if BITS == 5 { 0 } else { pair / 2 };
-        let plane = load(&block[(4 + plane) * QUAD_BYTES + half * BYTES..]);
-        let [even, odd] = match (BITS, pair) {
-            (5, 0) => [plane, _mm256_srli_epi16::<1>(plane)],
-            (5, 1) => [_mm256_srli_epi16::<2>(plane), _mm256_srli_epi16::<3>(plane)],
-            (5, 2) => [_mm256_slli_epi16::<4>(plane), _mm256_slli_epi16::<3>(plane)],
-            (5, _) => [_mm256_slli_epi16::<2>(plane), _mm256_slli_epi16::<1>(plane)],
-            (_, 0 | 2) => [plane, _mm256_srli_epi16::<2>(plane)],
-            _ => [_mm256_slli_epi16::<4>(plane), _mm256_slli_epi16::<2>(plane)],
-        };
+        let plane = load(&block[(4 + plane_of(BITS, pair)) * QUAD_BYTES + half * BYTES..]);
+        let [even, odd] = brought_down!(BITS, pair, plane, _mm256_slli_epi16, _mm256_srli_epi16);
         // Of one bit or of two.
         let upper = _mm256_set1_epi8(if BITS == 5 { 0x10 } else { 0x30 });
         quads[0] = _mm256_or_si256(quads[0], _mm256_and_si256(even, upper));

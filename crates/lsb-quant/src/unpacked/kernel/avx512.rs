@@ -4,7 +4,7 @@
 //!
 //! No closures: the compiler makes functions of them here, and vectors go through memory.
 
-use super::Panels;
+use super::{Panels, plane_of};
 use crate::Isa;
 use crate::unpacked::form::{Form, PANEL, QUAD, QUAD_BYTES, QUADS};
 use crate::unpacked::inputs::{Inputs, Token};
@@ -122,16 +122,8 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize) -> [__m512i; 2] {
     let mut quads =
         [_mm512_and_si512(bytes, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble)];
     if BITS > 4 {
-        let plane = if BITS == 5 { 0 } else { pair / 2 };
-        let plane = load(&block[(4 + plane) * QUAD_BYTES..]);
-        let [even, odd] = match (BITS, pair) {
-            (5, 0) => [plane, _mm512_srli_epi16::<1>(plane)],
-            (5, 1) => [_mm512_srli_epi16::<2>(plane), _mm512_srli_epi16::<3>(plane)],
-            (5, 2) => [_mm512_slli_epi16::<4>(plane), _mm512_slli_epi16::<3>(plane)],
-            (5, _) => [_mm512_slli_epi16::<2>(plane), _mm512_slli_epi16::<1>(plane)],
-            (_, 0 | 2) => [plane, _mm512_srli_epi16::<2>(plane)],
-            _ => [_mm512_slli_epi16::<4>(plane), _mm512_slli_epi16::<2>(plane)],
-        };
+        let plane = load(&block[(4 + plane_of(BITS, pair)) * QUAD_BYTES..]);
+        let [even, odd] = brought_down!(BITS, pair, plane, _mm512_slli_epi16, _mm512_srli_epi16);
         // Of one bit or of two.
         let upper = _mm512_set1_epi8(if BITS == 5 { 0x10 } else { 0x30 });
         quads[0] = _mm512_or_si512(quads[0], _mm512_and_si512(even, upper));

@@ -3,6 +3,22 @@
 //! The products of a group of columns are summed as integers, which is exact. The sum is made f32, multiplied by the scale of
 //! the group and added to that of the groups before: in that order, nothing fused.
 
+/// The vector of a plane shifted so that the upper bits of quads `2 pair` and `2 pair + 1` begin at bit 4 of each byte, where they
+/// belong; other bits are still beside them. The places are those of `upper_bits` in `form.rs`; shifts want constants.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! brought_down {
+    ($bits:expr, $pair:expr, $plane:expr, $left:ident, $right:ident) => {
+        match ($bits, $pair) {
+            (5, 0) => [$plane, $right::<1>($plane)],
+            (5, 1) => [$right::<2>($plane), $right::<3>($plane)],
+            (5, 2) => [$left::<4>($plane), $left::<3>($plane)],
+            (5, _) => [$left::<2>($plane), $left::<1>($plane)],
+            (_, 0 | 2) => [$plane, $right::<2>($plane)],
+            _ => [$left::<4>($plane), $left::<2>($plane)],
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -16,6 +32,13 @@ mod tests;
 use super::form::{Form, PANEL};
 use super::inputs::Inputs;
 use crate::Isa;
+
+/// The plane that has the upper bits of quads `2 pair` and `2 pair + 1`, where levels have `bits` bits, five or six.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn plane_of(bits: usize, pair: usize) -> usize {
+    if bits == 5 { 0 } else { pair / 2 }
+}
 
 /// The levels of a tile: panels of rows, each of `groups` blocks.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! A quarter of a panel of rows in a vector: levels of even and of odd columns as 16-bit numbers, their products summed in
 //! two vectors of 32-bit numbers.
 
-use super::Panels;
+use super::{Panels, plane_of};
 use crate::Isa;
 use crate::unpacked::form::{Form, PANEL, QUAD_BYTES, QUADS};
 use crate::unpacked::inputs::{Inputs, Token};
@@ -91,16 +91,8 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, part: usize) -> [uint8x16
     let bytes = load(&block[pair * QUAD_BYTES + part * BYTES..]);
     let mut quads = [vandq_u8(bytes, vdupq_n_u8(0xf)), vshrq_n_u8::<4>(bytes)];
     if BITS > 4 {
-        let plane = if BITS == 5 { 0 } else { pair / 2 };
-        let plane = load(&block[(4 + plane) * QUAD_BYTES + part * BYTES..]);
-        let [even, odd] = match (BITS, pair) {
-            (5, 0) => [plane, vshrq_n_u8::<1>(plane)],
-            (5, 1) => [vshrq_n_u8::<2>(plane), vshrq_n_u8::<3>(plane)],
-            (5, 2) => [vshlq_n_u8::<4>(plane), vshlq_n_u8::<3>(plane)],
-            (5, _) => [vshlq_n_u8::<2>(plane), vshlq_n_u8::<1>(plane)],
-            (_, 0 | 2) => [plane, vshrq_n_u8::<2>(plane)],
-            _ => [vshlq_n_u8::<4>(plane), vshlq_n_u8::<2>(plane)],
-        };
+        let plane = load(&block[(4 + plane_of(BITS, pair)) * QUAD_BYTES + part * BYTES..]);
+        let [even, odd] = brought_down!(BITS, pair, plane, vshlq_n_u8, vshrq_n_u8);
         // Of one bit or of two.
         let upper = vdupq_n_u8(if BITS == 5 { 0x10 } else { 0x30 });
         quads[0] = vorrq_u8(quads[0], vandq_u8(even, upper));
