@@ -248,7 +248,7 @@ fn memory_that_cannot_suffice_is_refused_with_advice() {
     // Streaming needs that much; the whole model does not fit into it.
     let request = ["compress", &input, "-o", &out, "--target-ram-mb", &advised];
     let message = complaint(&[&request[..], &["--streaming-enabled=false"]].concat(), 1);
-    assert!(message.contains("bytes of memory"), "{message}");
+    assert!(message.contains("MB of memory"), "{message}");
     assert!(!place.path("out").exists());
     run(&request, 0);
 }

@@ -32,7 +32,11 @@ pub enum Error {
         source: io::Error,
     },
     /// The work does not fit into the memory budget.
-    #[error("{what} needs {needed} bytes of memory and the budget leaves {available}; {advice}")]
+    #[error(
+        "{what} needs {:.1} MB of memory and the budget leaves {:.1}; {advice}",
+        *needed as f64 / 1e6,
+        *available as f64 / 1e6
+    )]
     OverBudget {
         /// What was to be held.
         what: String,

@@ -81,7 +81,8 @@ impl Running {
         cache: CacheType,
     ) -> Result<ModelRunner, Failure> {
         let session = Some((context, cache));
-        let options = RunOptions { unpacked: true, session, ..self.options(1, budget) };
+        let options =
+            RunOptions { unpacked: true, session, activation_bytes: None, ..self.options(1, budget) };
         Ok(ModelRunner::open(path, &Registry::standard(), budget, &options)?)
     }
 

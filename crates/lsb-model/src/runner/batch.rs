@@ -116,7 +116,7 @@ impl<'m> Batch<'m> {
         let causal = model.spec.is_causal();
         // Where every token sees every other, a window cannot be cut.
         let least = if causal { 1 } else { longest };
-        let size = chunk_tokens.unwrap_or_else(|| model.chunk_tokens(longest, CacheType::F32).max(least));
+        let size = chunk_tokens.unwrap_or_else(|| model.chunk_tokens(longest).max(least));
         let lengths: Vec<usize> = windows.iter().map(Vec::len).collect();
         let chunks = cut(&lengths, size);
         let (rotary, tables) = model.rotary(longest)?;

@@ -38,11 +38,20 @@ pub(super) fn kept(spec: &ModelSpec, capacity: usize, cache: CacheType) -> u64 {
 
 /// Bytes that a session of `capacity` tokens takes, fed with up to `chunk` tokens at a time.
 pub(super) fn session(spec: &ModelSpec, chunk: usize, capacity: usize, cache: CacheType) -> u64 {
-    let chunk = chunk.min(capacity.max(1));
-    // A chunk is chosen as if keys and values of one layer were in f32 beside it.
-    let layer = spec.attentions().next();
-    let layer = layer.map_or(0, |a| CacheType::F32.bytes(a.kv_heads, a.head_dim, capacity));
     let stream = 4 * (capacity * spec.hidden) as u64;
-    let work = workspace(spec, chunk, capacity, cache != CacheType::F32);
-    kept(spec, capacity, cache) + layer + stream + work + rotary(spec, capacity)
+    let work = workspace(spec, chunk.min(capacity.max(1)), capacity, cache != CacheType::F32);
+    kept(spec, capacity, cache) + stream + work + rotary(spec, capacity)
 }
+
+/// The most tokens up to `most` that can go through a block at once for `bytes` of `needed` for so many: `most` halved
+/// until it is so, or until there is nothing to be gained.
+pub(super) fn chunk(most: usize, bytes: u64, needed: impl Fn(usize) -> u64) -> usize {
+    let mut tokens = most.max(1);
+    while tokens > FEWEST_TOKENS && needed(tokens) > bytes {
+        tokens /= 2;
+    }
+    tokens
+}
+
+/// Fewer tokens at once save little memory and decode weights more often.
+const FEWEST_TOKENS: usize = 16;

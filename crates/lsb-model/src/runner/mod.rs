@@ -47,11 +47,11 @@ pub struct RunOptions {
     /// Tokens that go through a block at once; more of them use each decoded weight more often and take more
     /// memory. Halved until the memory for activations is enough.
     pub chunk_tokens: usize,
-    /// Bytes of the budget that are set aside for activations; `None` means half of it. What does not fit there
-    /// takes what weights leave, or goes to a file.
+    /// Bytes of the budget that are set aside for activations; `None` means half of it, of a session half of what its keys
+    /// and values leave. What does not fit there takes what weights leave, or goes to a file.
     pub activation_bytes: Option<u64>,
-    /// The only thing to be run is one session of so many tokens: no more is set aside than it takes, so that more weights can
-    /// stay in memory.
+    /// The only thing to be run is one session of so many tokens: what it takes is set aside, no more, so that more weights
+    /// can stay in memory, and no less, so that it is not refused later.
     pub session: Option<(usize, CacheType)>,
     /// Where activations go that do not fit the budget; `None` means the system's temporary directory.
     pub spill: Option<PathBuf>,
@@ -124,10 +124,16 @@ impl ModelRunner {
     ) -> Result<ModelRunner> {
         let spec = ModelSpec::new(&config, &*source)?;
         let mut bytes = options.activation_bytes.unwrap_or(budget.limit() / 2);
-        if let Some((capacity, cache)) = options.session {
-            // One of more tokens will be refused.
-            let capacity = capacity.min(session::MAX_TOKENS);
-            bytes = bytes.min(memory::session(&spec, options.chunk_tokens, capacity, cache));
+        // One that is refused for another reason sets nothing aside.
+        let planned = options.session.filter(|(capacity, _)| session::check(&spec, *capacity).is_ok());
+        if let Some((capacity, cache)) = planned {
+            // All of it, before weights take what is left: they can do with less, a session cannot.
+            let least = Weights::least_bytes(&spec, &*source);
+            let room = budget.limit().saturating_sub(least);
+            let kept = memory::kept(&spec, capacity, cache).min(room);
+            let limit = options.activation_bytes.unwrap_or(kept + (room - kept) / 2).min(room);
+            bytes = session::plan(&spec, options.chunk_tokens, capacity, cache, limit).1;
+            budget.reserve(bytes + least, &format!("a session of {capacity} tokens"))?;
         }
         let set_aside = budget.reserve(bytes, "activations")?;
         let weights = Weights::new(&spec, source, budget, options.stream(), options.unpacked)?;
@@ -274,21 +280,17 @@ impl ModelRunner {
         self.activations.reserve(bytes, what).or_else(|_| Ok(self.budget.reserve(bytes, what)?))
     }
 
-    /// Tokens per chunk, where sequences are up to `length` tokens long.
-    fn chunk_tokens(&self, length: usize, cache: CacheType) -> usize {
+    /// Tokens per chunk of a batch, whose windows are up to `length` tokens long.
+    fn chunk_tokens(&self, length: usize) -> usize {
         let limit = self.activations.limit().saturating_sub(self.rotary_bytes(length));
         let attention = self.spec.attentions().next();
         let kept = attention.map_or(0, |a| CacheType::F32.bytes(a.kv_heads, a.head_dim, length));
         let needed = |tokens: usize| {
             // Keys and values of a window that is cut are kept beside it.
             let kept = if tokens < length { kept } else { 0 };
-            memory::workspace(&self.spec, tokens.min(length), length, cache != CacheType::F32) + kept
+            memory::workspace(&self.spec, tokens.min(length), length, false) + kept
         };
-        let mut tokens = self.options.chunk_tokens.max(1);
-        while tokens > 16 && needed(tokens) > limit {
-            tokens /= 2;
-        }
-        tokens
+        memory::chunk(self.options.chunk_tokens, limit, needed)
     }
 
     /// Rotary tables for sequences of up to `positions` tokens, and the memory they take.

@@ -2,17 +2,44 @@
 
 use super::ModelRunner;
 use super::batch::{cut, flat};
-use super::memory::{self, workspace};
+use super::memory;
 use crate::Result;
 use crate::block::{self, Pass, Rotary, Segment};
 use crate::cache::{CacheType, KvCache};
+use crate::spec::ModelSpec;
 use crate::tap::NoTap;
 use candle_core::Tensor;
 use lsb_format::Error;
 use lsb_stream::Reservation;
 
 /// Tokens that a session can have: more than any model has a context for, and so few that no size overflows.
-pub(super) const MAX_TOKENS: usize = 1 << 24;
+const MAX_TOKENS: usize = 1 << 24;
+
+/// Refuses what can never be a session.
+pub(super) fn check(spec: &ModelSpec, capacity: usize) -> Result<()> {
+    if spec.head.is_none() {
+        return Err(Error::argument("an encoder does not generate text").into());
+    }
+    if capacity > MAX_TOKENS {
+        let message = format!("a session of {capacity} tokens; it can have {MAX_TOKENS}");
+        return Err(Error::argument(message).advise("ask for fewer new tokens").into());
+    }
+    Ok(())
+}
+
+/// How many tokens go through a block at once, at most `most`, and the bytes that all of a session takes then: no more than
+/// `limit`, if few tokens at once are enough for that.
+pub(super) fn plan(
+    spec: &ModelSpec,
+    most: usize,
+    capacity: usize,
+    kind: CacheType,
+    limit: u64,
+) -> (usize, u64) {
+    let bytes = |chunk| memory::session(spec, chunk, capacity, kind);
+    let chunk = memory::chunk(most.min(capacity), limit, bytes);
+    (chunk, bytes(chunk))
+}
 
 /// A sequence that grows.
 #[derive(Debug)]
@@ -29,23 +56,15 @@ pub struct Session<'m> {
 
 impl<'m> Session<'m> {
     pub(super) fn new(model: &'m ModelRunner, capacity: usize, kind: CacheType) -> Result<Session<'m>> {
-        if model.spec.head.is_none() {
-            return Err(Error::argument("an encoder does not generate text").into());
-        }
-        if capacity > MAX_TOKENS {
-            let message = format!("a session of {capacity} tokens; it can have {MAX_TOKENS}");
-            return Err(Error::argument(message).advise("ask for fewer new tokens").into());
-        }
+        check(&model.spec, capacity)?;
         model.check_ids(&[], capacity)?;
-        let attentions = || model.spec.attentions();
-        let kept = memory::kept(&model.spec, capacity, kind);
-        let copied = kind != CacheType::F32;
-        let chunk = model.chunk_tokens(capacity, kind).min(capacity.max(1));
-        let stream = 4 * (capacity * model.spec.hidden) as u64;
+        let limit = model.activations.limit();
+        let (chunk, bytes) = plan(&model.spec, model.options.chunk_tokens, capacity, kind, limit);
         let (rotary, tables) = model.rotary(capacity)?;
-        let work = workspace(&model.spec, chunk, capacity, copied) + stream;
-        let memory = model.reserve(kept + work, "keys, values and activations")?;
-        let caches = attentions()
+        let memory = model.reserve(bytes - tables.bytes(), "keys, values and activations")?;
+        let caches = model
+            .spec
+            .attentions()
             .map(|a| KvCache::new(kind, a.kv_heads, a.head_dim, capacity))
             .collect::<Result<_>>()?;
         Ok(Session { model, caches, rotary, length: 0, capacity, chunk, _memory: [tables, memory] })

@@ -174,6 +174,28 @@ fn a_session_of_absurd_length_is_refused() {
     assert!(error.contains("tokens; it can have"), "{error}");
 }
 
+/// Weights would take most of these budgets if a session had to do with what they leave.
+#[test]
+fn a_planned_session_fits_wherever_the_model_could_be_opened() {
+    let ids = expected(&golden("llama")).ids;
+    let plan = |capacity| RunOptions { session: Some((capacity, CacheType::F16)), ..RunOptions::default() };
+    let try_open = |budget: u64, options: &RunOptions| {
+        ModelRunner::open(&golden("llama"), &Registry::standard(), &Budget::new(budget), options)
+    };
+    for capacity in [ids.len(), 10_000, 60_000] {
+        let refused = try_open(1 << 10, &plan(capacity)).unwrap_err();
+        let crate::Error::Stream(lsb_stream::Error::OverBudget { needed, .. }) = refused else {
+            panic!("{refused}");
+        };
+        assert!(try_open(needed - 1, &plan(capacity)).is_err());
+        for budget in [needed, needed + needed / 8, 2 * needed, 3 * needed] {
+            let model = try_open(budget, &plan(capacity)).unwrap();
+            let mut session = model.session(capacity, CacheType::F16).unwrap();
+            assert!(!session.feed(&ids, true).unwrap().is_empty());
+        }
+    }
+}
+
 #[test]
 fn weights_are_unpacked_where_there_is_room_for_all_of_them() {
     let dir = tempfile::tempdir().unwrap();

@@ -45,13 +45,18 @@ impl Weights {
         options: StreamOptions,
         unpacked: bool,
     ) -> Result<Weights> {
-        let widest =
-            spec.maps().map(|m| if m.inputs_first { m.outputs } else { m.inputs }).max().unwrap_or(0);
+        let widest = widest_row(spec);
         let room = (budget.limit() - budget.used()).saturating_sub(vector_bytes(&*source));
         // Few threads have a band each; where there are many, some memory is left for what else is read.
         let bands = Bands::new(widest, room / 4 * 3);
         let bytes = bands.bytes(widest);
         Weights::with_bands(spec, source, budget, options, unpacked, (Arc::new(bands), bytes))
+    }
+
+    /// Bytes without which nothing can be run: norms, biases and one buffer for maps, of which no weights stay in memory.
+    pub(crate) fn least_bytes(spec: &ModelSpec, source: &dyn WeightSource) -> u64 {
+        let row = widest_row(spec);
+        vector_bytes(source) + Bands::new(row, 0).bytes(row)
     }
 
     /// The weights of `spec` in `source` beside these, which are never used at the same time: the buffers of these do for
@@ -270,6 +275,11 @@ impl Weights {
         let missing = || lsb_format::Error::argument("there is no tensor of that name").in_tensor(name);
         Ok(self.numbers.get(name).copied().ok_or_else(missing)?)
     }
+}
+
+/// Weights in the widest row that is stored as one.
+fn widest_row(spec: &ModelSpec) -> usize {
+    spec.maps().map(|m| if m.inputs_first { m.outputs } else { m.inputs }).max().unwrap_or(0)
 }
 
 /// Bytes of norms and biases.
