@@ -66,6 +66,11 @@ fn plans_name_targets_that_cannot_hold_together() {
     assert!(said.contains("cannot hold together") && said.contains("6.64"), "{said}");
     let fine = json(&["plan", &model(), "--calib", "none", "--ratio", "3", "--min-snr", "10"], 0);
     assert!(fine["conflicts"].as_array().unwrap().is_empty(), "{}", fine["conflicts"]);
+    // Where the rate is found for the whole model, the size asked for is the size to expect.
+    for target in [["--ratio", "5.63"], ["--bpw", "2.2"], ["--target-size", "1500000"]] {
+        let met = json(&[&["plan", &model()], &target[..]].concat(), 0);
+        assert!(met["conflicts"].as_array().unwrap().is_empty(), "{}", met["conflicts"]);
+    }
 }
 
 #[test]

@@ -231,11 +231,21 @@ fn fit_rate(
         .into_iter()
         .filter(|q| !config.codecs.is_empty() && !controlled(&**q))
         .collect();
-    let quantizer = build(config, registry, &format!("{codec}:{}", given.with("bpw", bpw))).map_err(|e| {
+    let at = |bpw: f64| build(config, registry, &format!("{codec}:{}", given.clone().with("bpw", bpw)));
+    let quantizer = at(bpw).map_err(|e| {
         Error::Config(format!("the target of {} bytes leaves {bpw:.3} bits per weight: {e}", bytes.round()))
     })?;
-    for &i in open {
-        let estimate = quantizer.estimate(&tensors[i].matrix()).unwrap_or(assignments[i].estimate);
+    // A byte less for each: targets are met from below, and sizes of tensors are rounded.
+    let estimates = estimates_within(left - open.len() as f64, bpw, &|bpw| {
+        let quantizer = at(bpw).ok()?;
+        let estimate = |&i: &usize| {
+            let estimate = quantizer.estimate(&tensors[i].matrix()).unwrap_or(assignments[i].estimate);
+            (estimate, tensors[i].same_as.is_none())
+        };
+        Some(open.iter().map(estimate).collect())
+    });
+    for (n, &i) in open.iter().enumerate() {
+        let estimate = estimates.get(n).copied().unwrap_or(assignments[i].estimate);
         let reason = if others.is_empty() {
             "one step for the whole model meets the target size".into()
         } else {
@@ -252,6 +262,28 @@ fn fit_rate(
         assignments[i] = Assignment { quantizer: Arc::clone(&quantizer), estimate, reason, others };
     }
     Ok(())
+}
+
+/// What is expected of tensors whose rate is found once they are read, such that all of them together take `bytes`: what lies
+/// beside the levels of a tensor counts as well. `at` gives the estimates for a rate of levels, and whether each is stored.
+fn estimates_within(
+    bytes: f64,
+    bpw: f64,
+    at: &dyn Fn(f64) -> Option<Vec<(Estimate, bool)>>,
+) -> Vec<Estimate> {
+    let total = |estimates: &[(Estimate, bool)]| -> f64 {
+        estimates.iter().filter(|(_, stored)| *stored).map(|(e, _)| e.bytes).sum()
+    };
+    let mut estimates = at(bpw).unwrap_or_default();
+    let mut rate = bpw;
+    for _ in 0..8 {
+        // Bytes are nearly proportional to the rate.
+        rate *= bytes / total(&estimates).max(1.0);
+        let Some(next) = at(rate) else { break };
+        estimates = next;
+    }
+    let scale = bytes / total(&estimates).max(1.0);
+    estimates.into_iter().map(|(e, _)| Estimate { bytes: e.bytes * scale, ..e }).collect()
 }
 
 /// Changes the open assignments so that the package meets `bytes` as closely as it can from below.
