@@ -238,10 +238,8 @@ fn fit_rate(
     // A byte less for each: targets are met from below, and sizes of tensors are rounded.
     let estimates = estimates_within(left - open.len() as f64, bpw, &|bpw| {
         let quantizer = at(bpw).ok()?;
-        let estimate = |&i: &usize| {
-            let estimate = quantizer.estimate(&tensors[i].matrix()).unwrap_or(assignments[i].estimate);
-            (estimate, tensors[i].same_as.is_none())
-        };
+        let estimate =
+            |&i: &usize| quantizer.estimate(&tensors[i].matrix()).unwrap_or(assignments[i].estimate);
         Some(open.iter().map(estimate).collect())
     });
     for (n, &i) in open.iter().enumerate() {
@@ -265,25 +263,19 @@ fn fit_rate(
 }
 
 /// What is expected of tensors whose rate is found once they are read, such that all of them together take `bytes`: what lies
-/// beside the levels of a tensor counts as well. `at` gives the estimates for a rate of levels, and whether each is stored.
-fn estimates_within(
-    bytes: f64,
-    bpw: f64,
-    at: &dyn Fn(f64) -> Option<Vec<(Estimate, bool)>>,
-) -> Vec<Estimate> {
-    let total = |estimates: &[(Estimate, bool)]| -> f64 {
-        estimates.iter().filter(|(_, stored)| *stored).map(|(e, _)| e.bytes).sum()
-    };
+/// beside the levels of a tensor counts as well. `at` gives the estimates for a rate of levels.
+fn estimates_within(bytes: f64, bpw: f64, at: &dyn Fn(f64) -> Option<Vec<Estimate>>) -> Vec<Estimate> {
+    let total = |estimates: &[Estimate]| estimates.iter().map(|e| e.bytes).sum::<f64>().max(1.0);
     let mut estimates = at(bpw).unwrap_or_default();
     let mut rate = bpw;
     for _ in 0..8 {
         // Bytes are nearly proportional to the rate.
-        rate *= bytes / total(&estimates).max(1.0);
+        rate *= bytes / total(&estimates);
         let Some(next) = at(rate) else { break };
         estimates = next;
     }
-    let scale = bytes / total(&estimates).max(1.0);
-    estimates.into_iter().map(|(e, _)| Estimate { bytes: e.bytes * scale, ..e }).collect()
+    let scale = bytes / total(&estimates);
+    estimates.into_iter().map(|e| Estimate { bytes: e.bytes * scale, ..e }).collect()
 }
 
 /// Changes the open assignments so that the package meets `bytes` as closely as it can from below.
