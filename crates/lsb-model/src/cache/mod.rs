@@ -27,6 +27,16 @@ impl CacheType {
         };
         2 * (head * kv_heads * tokens) as u64
     }
+
+    /// How many times the keys, or the values, of a layer lie in memory in f32 while both are read.
+    pub(crate) fn copies(self) -> usize {
+        match self {
+            CacheType::F32 => 0,
+            CacheType::F16 => 2,
+            // Those read second, and a step on the way to them.
+            CacheType::Q8 => 3,
+        }
+    }
 }
 
 /// Keys and values of one sequence in one layer, for a number of tokens fixed beforehand.
@@ -100,11 +110,11 @@ impl Half {
         let levels = self.levels.narrow(1, from, to - from)?;
         match &self.scales {
             Some(scales) => {
-                let levels = (levels.contiguous()?.to_dtype(DType::F32)? - 128.0)?;
+                let levels = (levels.to_dtype(DType::F32)? - 128.0)?;
                 levels.broadcast_mul(&scales.narrow(1, from, to - from)?)
             }
             None if levels.dtype() == DType::F32 => Ok(levels),
-            None => levels.contiguous()?.to_dtype(DType::F32),
+            None => levels.to_dtype(DType::F32),
         }
     }
 }

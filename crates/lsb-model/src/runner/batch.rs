@@ -123,7 +123,8 @@ impl<'m> Batch<'m> {
         let largest = chunks.iter().map(|c| c.tokens.len()).max().unwrap_or(0);
         let attention = model.spec.attentions().next().filter(|_| longest > size);
         let kept = attention.map_or(0, |a| CacheType::F32.bytes(a.kv_heads, a.head_dim, longest));
-        let memory = model.reserve(workspace(&model.spec, largest, longest, false) + kept, "activations")?;
+        let memory =
+            model.reserve(workspace(&model.spec, largest, longest, CacheType::F32) + kept, "activations")?;
         let cache =
             attention.map(|a| KvCache::new(CacheType::F32, a.kv_heads, a.head_dim, longest)).transpose()?;
         let stream = embedded(&model, windows, &chunks)?;

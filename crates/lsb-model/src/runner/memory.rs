@@ -5,13 +5,13 @@ use crate::cache::CacheType;
 use crate::spec::{ModelSpec, PartSpec};
 
 /// Bytes that a chunk of `tokens` tokens takes at most on its way through a block, where sequences are up to
-/// `length` tokens long and `copied` says that keys and values are turned into f32 when they are used.
-pub(super) fn workspace(spec: &ModelSpec, tokens: usize, length: usize, copied: bool) -> u64 {
+/// `length` tokens long and their keys and values are kept as `cache` says.
+pub(super) fn workspace(spec: &ModelSpec, tokens: usize, length: usize, cache: CacheType) -> u64 {
     let stream = spec.hidden * tokens;
     let parts = spec.blocks.iter().flat_map(|b| &b.branches).map(|branch| match &branch.part {
         PartSpec::Attention(a) => {
             let (queries, keys) = (a.heads * a.head_dim * tokens, a.kv_heads * a.head_dim * tokens);
-            let read = if copied { 2 * a.kv_heads * a.head_dim * length } else { 0 };
+            let read = cache.copies() * a.kv_heads * a.head_dim * length;
             // Queries, keys and values before and after heads are put first; scores; the mixed values likewise.
             let scores = SCORES.max(a.heads * length).min(a.heads * length * tokens);
             2 * (queries + 2 * keys) + 2 * queries + scores + read
@@ -39,7 +39,7 @@ pub(super) fn kept(spec: &ModelSpec, capacity: usize, cache: CacheType) -> u64 {
 /// Bytes that a session of `capacity` tokens takes, fed with up to `chunk` tokens at a time.
 pub(super) fn session(spec: &ModelSpec, chunk: usize, capacity: usize, cache: CacheType) -> u64 {
     let stream = 4 * (capacity * spec.hidden) as u64;
-    let work = workspace(spec, chunk.min(capacity.max(1)), capacity, cache != CacheType::F32);
+    let work = workspace(spec, chunk.min(capacity.max(1)), capacity, cache);
     kept(spec, capacity, cache) + stream + work + rotary(spec, capacity)
 }
 

@@ -288,7 +288,7 @@ impl ModelRunner {
         let needed = |tokens: usize| {
             // Keys and values of a window that is cut are kept beside it.
             let kept = if tokens < length { kept } else { 0 };
-            memory::workspace(&self.spec, tokens.min(length), length, false) + kept
+            memory::workspace(&self.spec, tokens.min(length), length, CacheType::F32) + kept
         };
         memory::chunk(self.options.chunk_tokens, limit, needed)
     }
