@@ -167,17 +167,32 @@ impl Coded {
         products.add_products(&tiles, x, tokens, y).is_ok()
     }
 
-    /// All tiles unpacked, or none if there is one that cannot be.
-    pub(crate) fn unpack(&self) -> Vec<UnpackedTile> {
-        let tiles = self.encoded.tiles.iter().enumerate().map(|(i, tile)| {
-            let parts: Vec<&[u8]> = tile.parts().collect();
-            self.decoder
-                .products()?
-                .unpack(&[(self.tiling.tile(i as u64), &parts)], Packing::Narrow)
-                .ok()?
-                .pop()
-        });
-        tiles.collect::<Option<_>>().unwrap_or_default()
+    /// Whether tiles are unpacked for a product with many tokens.
+    pub(crate) fn unpacks_tiles(&self) -> bool {
+        let products = self.decoder.products();
+        products.is_some_and(|p| p.unpacks() && p.unpacked_tiling(&self.tiling).is_none())
+    }
+
+    /// All tiles unpacked, and how they lie; none if there is one that cannot be.
+    pub(crate) fn unpack(&self) -> (Tiling, Vec<UnpackedTile>) {
+        let parts: Vec<Vec<&[u8]>> = self.encoded.tiles.iter().map(|tile| tile.parts().collect()).collect();
+        let with_parts = |i: u64| (self.tiling.tile(i), &*parts[i as usize]);
+        let unpacked = || {
+            let products = self.decoder.products()?;
+            let Some(cuts) = products.unpacked_tiling(&self.tiling) else {
+                let one = |i| products.unpack(&[with_parts(i)], Packing::Narrow).ok()?.pop();
+                return Some((self.tiling, (0..self.tiling.len()).map(one).collect::<Option<_>>()?));
+            };
+            let cut = |i| {
+                let rows = cuts.tile(i).row..cuts.tile(i).row + cuts.tile(i).rows;
+                let height = self.tiling.tile_rows();
+                let tiles: Vec<_> =
+                    (rows.start / height..rows.end.div_ceil(height)).map(with_parts).collect();
+                products.unpack_rows(&tiles, rows, Packing::Narrow).ok()
+            };
+            Some((cuts, (0..cuts.len()).map(cut).collect::<Option<_>>()?))
+        };
+        unpacked().unwrap_or((self.tiling, Vec::new()))
     }
 
     /// Multiplies with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`, two tiles unpacked at a time; false
@@ -214,18 +229,18 @@ impl Coded {
     pub(crate) fn multiply_unpacked(
         &self,
         pool: &rayon::ThreadPool,
-        unpacked: &[UnpackedTile],
+        (tiling, unpacked): &(Tiling, Vec<UnpackedTile>),
         x: &[f32],
         tokens: usize,
         y: &mut [f32],
     ) {
-        let (cols, across) = (self.matrix.cols as usize, self.tiling.across());
+        let (cols, across) = (self.matrix.cols as usize, tiling.across());
         y.fill(0.0);
-        let rows = y.par_chunks_mut(tokens * self.tiling.tile_rows() as usize);
+        let rows = y.par_chunks_mut(tokens * tiling.tile_rows() as usize);
         pool.install(|| {
             unpacked.par_chunks(across as usize).zip(rows).enumerate().for_each(|(band, (tiles, y))| {
                 for (i, unpacked) in (band as u64 * across..).zip(tiles) {
-                    let tile = self.tiling.tile(i);
+                    let tile = tiling.tile(i);
                     unpacked.add_products(
                         |token| &x[token * cols + tile.col as usize..][..tile.cols as usize],
                         tokens,

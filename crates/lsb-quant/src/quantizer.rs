@@ -10,6 +10,7 @@ use lsb_format::{DType, Tile, Tiling};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a codec may know about a tensor before it sees a weight: its shape as a matrix and its type.
@@ -238,6 +239,18 @@ pub trait TileProducts: Send + Sync {
     fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32])
     -> Result<()>;
 
+    /// About how many bits a weight takes unpacked, as [`Packing::Narrow`] is, where it takes `stored` bits in tiles; `None` where
+    /// tiles are not unpacked.
+    fn unpacked_bits(&self, stored: f64) -> Option<f64> {
+        let _ = stored;
+        None
+    }
+
+    /// Whether tiles can be unpacked.
+    fn unpacks(&self) -> bool {
+        self.unpacked_bits(0.0).is_some()
+    }
+
     /// Unpacks tiles, neighbours in one row of tiles with their parts, to be multiplied more than once. Two tiles at once are
     /// faster than one by one.
     ///
@@ -248,9 +261,29 @@ pub trait TileProducts: Send + Sync {
         Err(lsb_format::Error::argument("tiles of this codec are not unpacked").into())
     }
 
-    /// Whether [`TileProducts::unpack`] does.
-    fn unpacks(&self) -> bool {
-        false
+    /// The tiling that a matrix with this one is best unpacked to, by [`TileProducts::unpack_rows`]: with more rows than tiles have,
+    /// activations are prepared less often, and no rows are missing at the end of each tile. `None` where tiles are unpacked as
+    /// they are.
+    fn unpacked_tiling(&self, tiling: &Tiling) -> Option<Tiling> {
+        let _ = tiling;
+        None
+    }
+
+    /// Unpacks some rows of the matrix out of tiles that lie one below the other and are as wide as the matrix.
+    ///
+    /// # Errors
+    /// As [`TensorDecoder::decode`], and where [`TileProducts::unpacked_tiling`] is `None`.
+    ///
+    /// # Panics
+    /// If the tiles lack one of the rows.
+    fn unpack_rows(
+        &self,
+        tiles: &[(Tile, &[&[u8]])],
+        rows: Range<u64>,
+        packing: Packing,
+    ) -> Result<UnpackedTile> {
+        let _ = (tiles, rows, packing);
+        Err(lsb_format::Error::argument("rows of this codec's tiles are not unpacked").into())
     }
 }
 

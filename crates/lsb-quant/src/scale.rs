@@ -8,7 +8,7 @@ use lsb_format::Error;
 ///
 /// It places the largest magnitude in `[2^14, 2^15)`: scales of up to twice that still fit a half, and groups
 /// `2^-28` times smaller than the largest keep full precision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TileExponent(i16);
 
 /// Exponent of the largest magnitude after division.
@@ -82,6 +82,13 @@ impl TileExponent {
         f64::from_bits(((1023 + i64::from(self.0)) as u64) << 52)
     }
 
+    /// The lower and the upper level of a group: its mean less and plus its scale, multiplied back.
+    #[inline(always)]
+    pub(crate) fn levels(self, scale: f32, mean: f32) -> [f32; 2] {
+        let (scale, mean) = (f64::from(scale), f64::from(mean));
+        [self.restore(mean - scale), self.restore(mean + scale)]
+    }
+
     /// Multiplies a level back, saturating at the largest finite f32.
     pub(crate) fn restore(self, level: f64) -> f32 {
         // The product is exact.
@@ -95,6 +102,7 @@ fn halves(exponent: i32) -> [f32; 2] {
 }
 
 /// `2^exponent` for exponents of normal f32 values.
+#[inline(always)]
 fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((127 + exponent) as u32) << 23)
 }
@@ -117,6 +125,14 @@ pub(crate) fn nearest_half(x: f64) -> f32 {
     // The last bit of an f32 from 0.5 to 1 is that of a half below the smallest normal one.
     let denormal = x.abs() + 0.5 - 0.5;
     if x.abs() < SMALLEST_NORMAL { denormal } else { normal }.copysign(x)
+}
+
+/// A finite half as f32, exactly, in a way that compilers put side by side in vectors.
+#[inline(always)]
+pub(crate) fn half_to_f32(bits: u16) -> f32 {
+    // Its exponent counts from 15 below, that of an f32 from 127.
+    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * power_of_two(127 - 15);
+    f32::from_bits(magnitude.to_bits() | u32::from(bits & 0x8000) << 16)
 }
 
 /// Reads little-endian halves.
@@ -167,6 +183,13 @@ mod tests {
             for x in [x, sign * half.to_f64(), sign * between, sign * between.next_down(), sign * between.next_up()] {
                 prop_assert_eq!(nearest_half(x).to_bits(), to_half(x).to_f32().to_bits(), "{}", x);
             }
+        }
+    }
+
+    #[test]
+    fn every_finite_half_is_converted_exactly() {
+        for half in (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()) {
+            assert_eq!(half_to_f32(half.to_bits()).to_bits(), half.to_f32().to_bits(), "{half}");
         }
     }
 

@@ -65,7 +65,10 @@ fn add_parts(
     let shares = across.div_ceil(width);
     // Where every part begins; those of the last row of tiles may not need all of it.
     let part = tokens * tiling.tile_rows().min(tiling.rows()) as usize;
-    let at_once = (PARTS_BYTES as u64 / (4 * part as u64 * shares)).max(1);
+    let most = (PARTS_BYTES as u64 / (4 * part as u64 * shares)).max(1);
+    // As many for every thread.
+    let lanes = (bands.lanes() as u64).div_ceil(shares).max(1);
+    let at_once = if most < lanes { most } else { most / lanes * lanes };
     let mut parts = Vec::new();
     for first in (0..down).step_by(at_once as usize) {
         let tile_rows = first..(first + at_once).min(down);

@@ -3,7 +3,7 @@
 use super::batch::cut;
 use crate::{CacheType, ModelRunner, NoTap, RunOptions};
 use lsb_quant::Registry;
-use lsb_stream::{Budget, CompressConfig, LoopCompressor};
+use lsb_stream::{Budget, CompressConfig, LoopCompressor, Scratch, TensorWeights};
 use std::path::{Path, PathBuf};
 
 const ALL: &[&str] = &[
@@ -141,9 +141,16 @@ fn a_lossless_package_gives_the_same_in_every_way_of_reading_it() {
 #[test]
 fn steps_of_generation_give_the_same_whether_weights_are_decoded_multiplied_or_unpacked() {
     // Experts, tied heads, fused projections, and weights in the order of inputs.
-    for (name, codec) in
-        [("mixtral", "trellis:3"), ("gemma2", "trellis:5"), ("phi3", "trellis:2"), ("gpt2", "trellis:3")]
-    {
+    for (name, codec) in [
+        ("mixtral", "trellis:3"),
+        ("gemma2", "trellis:5"),
+        ("phi3", "trellis:2"),
+        ("gpt2", "trellis:3"),
+        ("mixtral", "rtn:bits=4,group=32"),
+        ("gemma2", "outlier-binary"),
+        ("phi3", "rtn:3"),
+        ("gpt2", "ternary"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let mut config = CompressConfig::default();
         config.codec = Some(codec.to_owned());
@@ -198,22 +205,33 @@ fn a_planned_session_fits_wherever_the_model_could_be_opened() {
 
 #[test]
 fn weights_are_unpacked_where_there_is_room_for_all_of_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut config = CompressConfig::default();
-    config.codec = Some("trellis:3".to_owned());
-    config.output = Some(dir.path().join("package"));
-    LoopCompressor::new(config).compress_model(golden("phi3"), None).unwrap();
-    let path = dir.path().join("package");
-    let source = lsb_stream::open_weights(&path, &Registry::standard(), &Default::default()).unwrap();
-    let mut unpacked = 0;
-    for number in 0..source.tensors().len() {
-        let weights = source.open(number).unwrap();
-        let Some(whole) = weights.unpack(u64::MAX).unwrap() else { continue };
-        assert!(weights.unpack(whole.bytes()).unwrap().is_some());
-        assert!(weights.unpack(whole.bytes() - 1).unwrap().is_none());
-        unpacked += 1;
+    for codec in ["trellis:3", "rtn:4", "outlier-binary", "ternary"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = CompressConfig::default();
+        config.codec = Some(codec.to_owned());
+        config.output = Some(dir.path().join("package"));
+        LoopCompressor::new(config).compress_model(golden("phi3"), None).unwrap();
+        let path = dir.path().join("package");
+        let source = lsb_stream::open_weights(&path, &Registry::standard(), &Default::default()).unwrap();
+        let mut unpacked = 0;
+        for number in 0..source.tensors().len() {
+            let weights = source.open(number).unwrap();
+            let Some(whole) = weights.unpack(u64::MAX).unwrap() else {
+                assert!(weights.unpacked_bytes().is_none());
+                continue;
+            };
+            assert!(weights.unpacked_bytes().is_some());
+            assert!(weights.unpack(whole.bytes()).unwrap().is_some());
+            assert!(weights.unpack(whole.bytes() - 1).unwrap().is_none());
+            let (elements, mut scratch) = (weights.facts().weights(), Scratch::default());
+            let mut read = [vec![f32::NAN; elements as usize], vec![f32::NAN; elements as usize]];
+            weights.read_f32(0..elements, &mut read[0], &mut scratch).unwrap();
+            whole.read_f32(0..elements, &mut read[1], &mut scratch).unwrap();
+            assert_eq!(read[0], read[1], "{codec}: tensor {number}");
+            unpacked += 1;
+        }
+        assert!(unpacked > 4, "{codec}: {unpacked} tensors");
     }
-    assert!(unpacked > 4, "{unpacked} tensors");
 }
 
 #[test]

@@ -7,13 +7,6 @@ use lsb_stream::{Budget, ReservedWeights, TensorWeights, WeightSource};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-/// How many bits a level takes unpacked where a weight takes so many stored, when memory is planned: the bits of levels of
-/// a normal distribution, of which all but a few fit. The last holds for all that take more.
-const UNPACKED_BITS: [(f64, f64); 4] = [(2.3, 4.0), (3.2, 5.0), (4.2, 6.0), (f64::INFINITY, 8.0)];
-
-/// Bits per weight of steps and of levels that lie apart.
-const BESIDE_BITS: f64 = 0.3;
-
 /// The form in which maps stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -80,16 +73,9 @@ impl Resident {
 pub(super) fn unpacked_bytes(source: &dyn WeightSource, numbers: &[usize]) -> Result<Option<u64>> {
     let (mut bytes, mut any) = (0, false);
     for &number in numbers {
-        let open = source.open(number)?;
-        if !open.has_products(usize::MAX) {
-            bytes += source.held_bytes(number);
-            continue;
-        }
-        any = true;
-        let weights = open.facts().weights() as f64;
-        let bits = 8.0 * source.held_bytes(number) as f64 / weights.max(1.0);
-        let unpacked = UNPACKED_BITS.iter().find(|(most, _)| bits <= *most).map_or(8.0, |(_, bits)| *bits);
-        bytes += (weights * (unpacked + BESIDE_BITS) / 8.0) as u64;
+        let unpacked = source.open(number)?.unpacked_bytes();
+        any |= unpacked.is_some();
+        bytes += unpacked.unwrap_or_else(|| source.held_bytes(number));
     }
     Ok(any.then_some(bytes))
 }
@@ -103,7 +89,7 @@ pub(super) fn unpack(
 ) -> Result<Arc<dyn TensorWeights>> {
     let open = source.open(number)?;
     let name = open.facts().name.clone();
-    let kept = if open.has_products(usize::MAX) {
+    let kept = if open.unpacked_bytes().is_some() {
         let room = budget.limit().saturating_sub(budget.used());
         open.unpack(room)?.and_then(|weights| {
             let memory = budget.reserve(weights.bytes(), &name).ok()?;

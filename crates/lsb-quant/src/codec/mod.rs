@@ -7,6 +7,7 @@ mod feedback;
 mod frozen;
 mod gaussian_table;
 pub mod gptq;
+mod grouped;
 mod kernel;
 mod least_squares;
 pub mod lossless;

@@ -26,6 +26,19 @@ pub(crate) fn halves<T>(values: &[T; WORD]) -> [&[T; LANES]; 2] {
     }
 }
 
+/// The sum of all lanes, in pairs.
+#[inline(always)]
+pub(crate) fn total(mut sums: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
 /// A set of instructions that this processor has. Only [`dispatch`] makes one.
 pub(crate) trait Lanes: Copy {
     /// [`LANES`] numbers.

@@ -1,10 +1,10 @@
 //! How levels lie in memory: blocks of 16 rows and 32 columns, panel of rows by panel of rows, in each from left to right.
 //!
 //! Levels are stored with an offset, so that none is negative. In a block, four columns that follow each other are a *quad*; a
-//! quad has a byte for each of its 64 levels, row by row. With eight bits, quads follow each other. With fewer, the lowest
-//! four bits of quads `2v` and `2v + 1` share 64 bytes, the even one below; behind them comes, for each bit more, a plane of
-//! 64 bytes, which has the upper bits of several quads in every byte, where [`upper_bits`] says. A vector of bytes thus has
-//! rows side by side: their sums need no adding up of lanes.
+//! quad has a byte for each of its 64 levels, row by row. With eight bits, quads follow each other. With fewer, as many bits of
+//! a level as are a power of two lie at the bottom: those of two, four or eight quads that follow each other share 64 bytes, the
+//! first one lowest. Behind them comes, for each bit more, a plane of 64 bytes, which has the upper bits of several quads in
+//! every byte, where [`upper_bits`] says. A vector of bytes thus has rows side by side: their sums need no adding up of lanes.
 
 use std::ops::RangeInclusive;
 
@@ -29,6 +29,9 @@ pub(super) type Block = [[i16; GROUP]; PANEL];
 /// Bits of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
+    One,
+    Two,
+    Three,
     Four,
     Five,
     Six,
@@ -37,15 +40,29 @@ pub(super) enum Form {
 
 impl Form {
     /// All of them, narrowest first.
-    pub(super) const ALL: [Form; 4] = [Form::Four, Form::Five, Form::Six, Form::Eight];
+    pub(super) const ALL: [Form; 7] =
+        [Form::One, Form::Two, Form::Three, Form::Four, Form::Five, Form::Six, Form::Eight];
+
+    /// The narrowest that has so many bits; the widest one where none has.
+    pub(super) fn of_bits(bits: u32) -> Form {
+        Self::ALL.into_iter().find(|form| form.bits() >= bits as usize).unwrap_or(Form::Eight)
+    }
 
     pub(super) fn bits(self) -> usize {
         match self {
+            Form::One => 1,
+            Form::Two => 2,
+            Form::Three => 3,
             Form::Four => 4,
             Form::Five => 5,
             Form::Six => 6,
             Form::Eight => 8,
         }
+    }
+
+    /// Bits of a level that lie at the bottom.
+    fn lower(self) -> usize {
+        1 << self.bits().ilog2()
     }
 
     /// What is added to a level before it is stored.
@@ -87,19 +104,23 @@ impl Form {
             }
             return;
         }
-        let (nibbles, planes) = out.split_at_mut(GROUP * PANEL / 2);
-        for ([even, odd], out) in quads.as_chunks::<2>().0.iter().zip(nibbles.chunks_exact_mut(QUAD_BYTES)) {
-            let mut both = *even;
-            for (both, odd) in both.iter_mut().zip(odd) {
-                *both = *both & 0x0f0f_0f0f | (odd & 0x0f0f_0f0f) << 4;
+        let (lower, more) = (self.lower(), self.bits() - self.lower());
+        let (bottom, planes) = out.split_at_mut(lower * QUAD_BYTES);
+        let mask = of_bytes((1 << lower) - 1);
+        for (quads, out) in quads.chunks_exact(8 / lower).zip(bottom.chunks_exact_mut(QUAD_BYTES)) {
+            let mut shared = [0_u32; PANEL];
+            for (shift, quad) in (0..).step_by(lower).zip(quads) {
+                for (shared, four) in shared.iter_mut().zip(quad) {
+                    *shared |= (four & mask) << shift;
+                }
             }
-            put(&both, out);
+            put(&shared, out);
         }
         let mut upper = [[0_u32; PANEL]; 2];
         for (index, quad) in quads.iter().enumerate() {
-            let (plane, shift) = upper_bits(self.bits() - 4, index);
+            let (plane, shift) = upper_bits(lower, more, index);
             for (upper, four) in upper[plane].iter_mut().zip(quad) {
-                *upper |= (four >> 4 & 0x0f0f_0f0f) << shift;
+                *upper |= (four >> lower & of_bytes((1 << more) - 1)) << shift;
             }
         }
         for (plane, out) in upper.iter().zip(planes.chunks_exact_mut(QUAD_BYTES)) {
@@ -117,23 +138,20 @@ impl Form {
         if self == Form::Eight {
             quads.as_flattened_mut().as_flattened_mut().copy_from_slice(packed);
         } else {
-            let (nibbles, planes) = packed.split_at(GROUP * PANEL / 2);
-            for ([even, odd], packed) in
-                quads.as_chunks_mut::<2>().0.iter_mut().zip(nibbles.chunks(QUAD_BYTES))
-            {
-                for (even, &byte) in even.as_flattened_mut().iter_mut().zip(packed) {
-                    *even = byte & 0xf;
-                }
-                for (odd, &byte) in odd.as_flattened_mut().iter_mut().zip(packed) {
-                    *odd = byte >> 4;
+            let (lower, more) = (self.lower(), self.bits() - self.lower());
+            let (bottom, planes) = packed.split_at(lower * QUAD_BYTES);
+            for (quads, packed) in quads.chunks_mut(8 / lower).zip(bottom.chunks(QUAD_BYTES)) {
+                for (shift, quad) in (0..).step_by(lower).zip(quads) {
+                    for (byte, packed) in quad.as_flattened_mut().iter_mut().zip(packed) {
+                        *byte = packed >> shift & ((1 << lower) - 1);
+                    }
                 }
             }
-            let more = self.bits() - 4;
             for (index, quad) in quads.iter_mut().enumerate().take(if more > 0 { QUADS } else { 0 }) {
-                let (plane, shift) = upper_bits(more, index);
+                let (plane, shift) = upper_bits(lower, more, index);
                 let packed = &planes[plane * QUAD_BYTES..][..QUAD_BYTES];
                 for (byte, packed) in quad.as_flattened_mut().iter_mut().zip(packed) {
-                    *byte |= (packed >> shift & ((1 << more) - 1)) << 4;
+                    *byte |= (packed >> shift & ((1 << more) - 1)) << lower;
                 }
             }
         }
@@ -149,12 +167,17 @@ impl Form {
     }
 }
 
-/// Of levels with `more` bits than four, at most two, the plane and the bit of each byte where those of a quad begin. The first
-/// ones lie where they belong in a level, the next ones above them, the last ones at the bottom: as many shifts as possible
-/// are none, and the others stay in their byte.
-fn upper_bits(more: usize, quad: usize) -> (usize, usize) {
+/// Of levels with `more` bits than the `lower` ones, at most two, the plane and the bit of each byte where those of a quad begin.
+/// The first ones lie where they belong in a level, the next ones above them, the last ones at the bottom: as many shifts as
+/// possible are none, and the others stay in their byte.
+fn upper_bits(lower: usize, more: usize, quad: usize) -> (usize, usize) {
     let at = more * quad;
-    (at / 8, (at + 4) % 8)
+    (at / 8, (at + lower) % 8)
+}
+
+/// A number whose bytes are all `byte`.
+fn of_bytes(byte: u32) -> u32 {
+    byte * 0x0101_0101
 }
 
 /// The bytes of a quad.

@@ -4,13 +4,18 @@
 //! most, `2^-16` of the largest.
 
 use super::form::GROUP;
+use crate::Isa;
 use crate::lanes::{Lanes, Work, dispatch};
+use std::ops::Range;
 
 /// The largest magnitude of a value. With it, both bytes of a value fit eight bits with a sign.
-const LARGEST: f32 = 32_639.0;
+pub(super) const LARGEST: f32 = 32_639.0;
 
 /// Groups that are all smaller than this count as zeros: their inverse would overflow.
-const SMALLEST: f32 = 1e-30;
+pub(super) const SMALLEST: f32 = 1e-30;
+
+/// 1.5 * 2^23: what is added to it is rounded to a whole number, by which the bits of the sum then are more than its own.
+pub(super) const ROUNDER: f32 = 12_582_912.0;
 
 /// The values of a group: those of even columns, then those of odd ones.
 pub(super) type Values = [[i16; GROUP / 2]; 2];
@@ -19,7 +24,7 @@ pub(super) type Values = [[i16; GROUP / 2]; 2];
 pub(super) type Digits = [[i8; GROUP]; 2];
 
 /// What a group has besides its values.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Scale {
     /// What the values are multiplied by; NaN where an activation was not finite.
     pub(super) scale: f32,
@@ -44,6 +49,14 @@ pub(super) struct Token<'a> {
     pub(super) scales: &'a [Scale],
 }
 
+impl Token<'_> {
+    /// The sum of all activations.
+    #[inline(always)]
+    pub(super) fn sum(&self) -> f32 {
+        self.scales.iter().fold(0.0, |sum, group| sum + group.scale * group.sum as f32)
+    }
+}
+
 impl Inputs {
     /// Begins again, with tokens of so many columns.
     pub(super) fn begin(&mut self, columns: usize) {
@@ -53,15 +66,29 @@ impl Inputs {
         self.scales.clear();
     }
 
-    /// Adds a token: each `x` times the step of its column and the factors of a power of two.
+    /// Adds a token: each `x` times the step of its column, where there are steps, and the factors of a power of two.
     pub(super) fn push(&mut self, x: &[f32], steps: &[f32], powers: [f32; 2]) {
-        debug_assert_eq!((x.len().div_ceil(GROUP), x.len()), (self.groups, steps.len()));
-        dispatch(Push { x, steps, powers, inputs: self });
+        self.push_with(Isa::chosen(), x, steps, powers);
     }
 
-    /// Token `index`.
-    pub(super) fn token(&self, index: usize) -> Token<'_> {
-        let range = index * self.groups..(index + 1) * self.groups;
+    fn push_with(&mut self, isa: Isa, x: &[f32], steps: &[f32], powers: [f32; 2]) {
+        debug_assert_eq!(x.len().div_ceil(GROUP), self.groups);
+        debug_assert!(steps.is_empty() || steps.len() == x.len());
+        let first = self.scales.len();
+        self.values.resize(first + self.groups, Values::default());
+        self.digits.resize(first + self.groups, Digits::default());
+        self.scales.resize(first + self.groups, Scale::default());
+        let stored = Stored {
+            values: &mut self.values[first..],
+            digits: &mut self.digits[first..],
+            scales: &mut self.scales[first..],
+        };
+        store(isa, x, steps, powers, stored);
+    }
+
+    /// Some groups of token `index`.
+    pub(super) fn token(&self, index: usize, groups: Range<usize>) -> Token<'_> {
+        let range = index * self.groups + groups.start..index * self.groups + groups.end;
         Token {
             values: &self.values[range.clone()],
             digits: &self.digits[range.clone()],
@@ -70,46 +97,73 @@ impl Inputs {
     }
 }
 
-struct Push<'a> {
+/// Groups as they are stored.
+#[derive(Debug)]
+pub(super) struct Stored<'a> {
+    pub(super) values: &'a mut [Values],
+    pub(super) digits: &'a mut [Digits],
+    pub(super) scales: &'a mut [Scale],
+}
+
+/// Stores activations, each times the step of its column, where there are steps, and the factors of a power of two.
+fn store(isa: Isa, x: &[f32], steps: &[f32], powers: [f32; 2], mut out: Stored<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if super::kernel::inputs::store(isa, x, steps, powers, &mut out) {
+        return;
+    }
+    let _ = isa;
+    dispatch(Store { x, steps, powers, out: &mut out });
+}
+
+/// The specification.
+struct Store<'a, 'o> {
     x: &'a [f32],
     steps: &'a [f32],
     powers: [f32; 2],
-    inputs: &'a mut Inputs,
+    out: &'a mut Stored<'o>,
 }
 
-impl Work for Push<'_> {
+impl Work for Store<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) {
-        let [a, b] = self.powers;
-        for (x, steps) in self.x.chunks(GROUP).zip(self.steps.chunks(GROUP)) {
+        let ([a, b], Stored { values, digits, scales }) = (self.powers, self.out);
+        let out = values.iter_mut().zip(&mut **digits).zip(&mut **scales);
+        for (group, (x, (([even, odd], [high, low]), scale))) in self.x.chunks(GROUP).zip(out).enumerate() {
             let mut products = [0.0; GROUP];
-            for ((product, x), step) in products.iter_mut().zip(x).zip(steps) {
-                *product = x * step * a * b;
+            match self.steps.get(group * GROUP..).unwrap_or_default() {
+                [] => products.iter_mut().zip(x).for_each(|(product, x)| *product = x * a * b),
+                steps => {
+                    for ((product, x), step) in products.iter_mut().zip(x).zip(steps) {
+                        *product = x * step * a * b;
+                    }
+                }
             }
-            let (values, scale) = fixed(&products);
-            let (mut sorted, mut digits) = ([[0; GROUP / 2]; 2], [[0; GROUP]; 2]);
-            for (column, &value) in values.iter().enumerate() {
-                sorted[column % 2][column / 2] = value;
+            let values;
+            (values, *scale) = fixed(&products);
+            for ((even, odd), [a, b]) in even.iter_mut().zip(odd).zip(values.as_chunks().0) {
+                (*even, *odd) = (*a as i16, *b as i16);
             }
-            let [high, low] = &mut digits;
-            for ((high, low), &value) in high.iter_mut().zip(low).zip(&values) {
-                *low = value as i8;
-                *high = ((value - i16::from(*low)) >> 8) as i8;
+            for ((high, low), value) in high.iter_mut().zip(low).zip(&values) {
+                // The low digit is the nearest, so that the high one is rounded.
+                *low = *value as i8;
+                *high = ((value + 0x80) >> 8) as i8;
             }
-            self.inputs.values.push(sorted);
-            self.inputs.digits.push(digits);
-            self.inputs.scales.push(scale);
         }
     }
 }
 
-/// A group in fixed point.
+/// A group in fixed point, each value of 16 bits.
+///
+/// Loops over arrays, not their `map`: the compiler makes a function of that, which is compiled for no processor in particular.
 #[inline(always)]
-fn fixed(products: &[f32; GROUP]) -> ([i16; GROUP], Scale) {
+fn fixed(products: &[f32; GROUP]) -> ([i32; GROUP], Scale) {
     // Magnitudes are in the order of their bits, infinity and NaN above all others.
-    let mut largest = products.map(|x| x.to_bits() & 0x7fff_ffff);
+    let mut largest = [0; GROUP];
+    for (largest, x) in largest.iter_mut().zip(products) {
+        *largest = x.to_bits() & 0x7fff_ffff;
+    }
     let mut half = GROUP / 2;
     while half > 0 {
         for i in 0..half {
@@ -118,17 +172,18 @@ fn fixed(products: &[f32; GROUP]) -> ([i16; GROUP], Scale) {
         half /= 2;
     }
     let largest = f32::from_bits(largest[0]);
+    let mut values = [0; GROUP];
     if !largest.is_finite() {
-        return ([0; GROUP], Scale { scale: f32::NAN, sum: 0 });
+        return (values, Scale { scale: f32::NAN, sum: 0 });
     }
     if largest < SMALLEST {
-        return ([0; GROUP], Scale::default());
+        return (values, Scale::default());
     }
-    // 1.5 * 2^23: what is added to it is rounded to a whole number, which the lowest bits of the sum then are.
-    const ROUNDER: f32 = 12_582_912.0;
     let inverse = LARGEST / largest;
-    let values = products.map(|x| (x * inverse + ROUNDER).to_bits() as i16);
-    let sum = values.iter().map(|&value| i32::from(value)).sum();
+    for (value, x) in values.iter_mut().zip(products) {
+        *value = (x * inverse + ROUNDER).to_bits().wrapping_sub(ROUNDER.to_bits()) as i32;
+    }
+    let sum = values.iter().sum();
     (values, Scale { scale: largest / LARGEST, sum })
 }
 
@@ -143,7 +198,7 @@ mod tests {
             let mut inputs = Inputs::default();
             inputs.begin(x.len());
             inputs.push(&x, &vec![0.5; x.len()], [2.0, 1.0]);
-            let token = inputs.token(0);
+            let token = inputs.token(0, 0..inputs.groups);
             for (group, x) in x.chunks(GROUP).enumerate() {
                 let largest = x.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
                 let [high, low] = token.digits[group];
@@ -159,13 +214,36 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn prop_kernels_store_the_bits_of_the_loop(
+            x in prop::collection::vec(prop_oneof![8 => -1e3f32..1e3, 1 => any::<f32>(), 1 => Just(0.0), 1 => -1e-31f32..1e-31], 1..100),
+            steps in any::<bool>(),
+            powers in prop_oneof![Just([1.0, 1.0]), Just([0.125, 4.0]), Just([1e-20, 1e-10])],
+        ) {
+            let steps: Vec<f32> = (0..if steps { x.len() } else { 0 }).map(|i| 0.5 + i as f32).collect();
+            let run = |isa| {
+                let mut inputs = Inputs::default();
+                inputs.begin(x.len());
+                inputs.push_with(isa, &x, &steps, powers);
+                inputs.push_with(isa, &x, &steps, powers);
+                let scales: Vec<_> = inputs.scales.iter().map(|s| (s.scale.to_bits(), s.sum)).collect();
+                (inputs.values, inputs.digits, scales)
+            };
+            let expected = run(Isa::Scalar);
+            for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+                prop_assert_eq!(run(isa), expected.clone(), "{}", isa.name());
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_finite_stays_so_and_what_is_tiny_is_nothing() {
         let mut inputs = Inputs::default();
         for (x, expected) in [(f32::NAN, f32::NAN), (f32::INFINITY, f32::NAN), (1e-35, 0.0), (0.0, 0.0)] {
             inputs.begin(2);
             inputs.push(&[1e-34, x], &[1.0; 2], [1.0; 2]);
-            let token = inputs.token(0);
+            let token = inputs.token(0, 0..inputs.groups);
             assert_eq!(token.values, [[[0; GROUP / 2]; 2]]);
             assert_eq!(token.scales[0].scale.to_bits(), expected.to_bits(), "{x}");
         }

@@ -1,5 +1,7 @@
 //! Unpacked tiles against what was packed.
 
+use super::form::GROUP;
+use super::form::{Block, PANEL};
 use super::*;
 use proptest::prelude::*;
 
@@ -29,7 +31,8 @@ fn what_is_packed_comes_back() {
         (17, 130, 28, Form::Six),
         (64, 33, 100, Form::Eight),
         (9, 100, 900, Form::Eight),
-        (1, 1, 2, Form::Four),
+        (1, 1, 2, Form::One),
+        (33, 64, 2, Form::Three),
     ] {
         let padded = cols.next_multiple_of(GROUP);
         let given = levels(rows, cols, spread, 7);
@@ -47,9 +50,9 @@ fn what_is_packed_comes_back() {
             apart,
             packing: Packing::Narrow,
         });
-        let Content::Levels(packed) = &tile.content else { panic!("levels") };
+        let Content::ByColumn(packed) = &tile.content else { panic!("levels") };
         if rows > 1 {
-            assert_eq!(packed.form, form, "{rows} x {cols}, levels up to {spread}");
+            assert_eq!(packed.form(), form, "{rows} x {cols}, levels up to {spread}");
         }
         let mut out = vec![f32::NAN; rows * cols];
         tile.decode(&mut out);
@@ -63,7 +66,7 @@ fn what_is_packed_comes_back() {
         tile.decode_rows(some.clone(), &mut out_of_some);
         assert_eq!(out_of_some, out[some.start * cols..some.end * cols]);
         let padded = rows.next_multiple_of(PANEL) * padded;
-        let beside = 4 * (rows + cols) + packed.apart.len() * size_of::<Apart>() + size_of::<UnpackedTile>();
+        let beside = 4 * (rows + cols) + packed.apart() * size_of::<Apart>() + size_of::<UnpackedTile>();
         assert_eq!(tile.bytes(), (padded * form.bits() / 8 + beside) as u64);
     }
 }
@@ -149,5 +152,44 @@ fn an_activation_that_is_not_finite_makes_products_so() {
         let mut y = [0.0];
         tile.add_products(|_| &x, 1, &mut y);
         assert!(!y[0].is_finite());
+    }
+}
+
+/// A tile of rows of signs, each of one group with outliers in every fifth column.
+fn signs(rows: usize, cols: usize) -> UnpackedTile {
+    let positions: Vec<u32> = (0..(rows * cols) as u32).step_by(5).collect();
+    let stored: Vec<u8> = (0..rows * cols).map(|i| u8::from(i % 3 == 0)).collect();
+    let sign = |&at: &u32| if stored[at as usize] == 1 { 2.5 } else { -2.5 };
+    let levels = TileLevels {
+        scales: vec![0.5; rows],
+        middles: vec![0.25; rows],
+        outliers: positions.iter().map(sign).collect(),
+        positions,
+        stored,
+        ..TileLevels::default()
+    };
+    let mut grouped = Grouped::new(Rule::Signs, 1, 1, cols, cols);
+    grouped.push(&levels, 0..rows);
+    UnpackedTile::of_groups(&grouped, Packing::Narrow)
+}
+
+#[test]
+fn activations_that_are_kept_are_not_taken_for_others() {
+    let x: Vec<f32> = (0..128).map(|i| ((i * i) % 31) as f32 - 15.0).collect();
+    let mut changed = x.clone();
+    changed[127] = 100.0;
+    // The same numbers as one token and as two, others, and the first ones again; tiles with outliers and without.
+    for (x, tokens) in [(&x, 1), (&x, 2), (&x, 4), (&changed, 1), (&changed, 2), (&x, 2), (&x, 1)] {
+        let cols = x.len() / tokens;
+        let tile = signs(3, cols);
+        let mut weights = vec![0.0; 3 * cols];
+        tile.decode(&mut weights);
+        let mut y = vec![0.0; 3 * tokens];
+        tile.add_products(|token| &x[token * cols..][..cols], tokens, &mut y);
+        for (i, y) in y.iter().enumerate() {
+            let row = &weights[i % 3 * cols..][..cols];
+            let expected: f32 = row.iter().zip(&x[i / 3 * cols..]).map(|(w, x)| w * x).sum();
+            assert!((y - expected).abs() < 0.05, "{tokens} tokens, {i}: {y} is not {expected}");
+        }
     }
 }

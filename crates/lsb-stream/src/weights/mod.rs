@@ -184,6 +184,11 @@ pub trait TensorWeights: Send + Sync {
         Err(no_products(self.facts()))
     }
 
+    /// About how many bytes of memory [`TensorWeights::unpack`] takes; `None` where the codec unpacks nothing.
+    fn unpacked_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The same weights unpacked into memory, to be multiplied many times as fast as memory gives them; `None` where they take
     /// more than `room` bytes, or their codec unpacks nothing.
     ///

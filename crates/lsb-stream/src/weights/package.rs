@@ -283,7 +283,11 @@ impl TensorWeights for Open {
     }
 
     fn has_products(&self, tokens: usize) -> bool {
-        self.decoder.products().is_some_and(|products| tokens <= FEW_TOKENS || products.unpacks())
+        // Tiles of few rows are better decoded for many tokens: unpacking prepares activations for each of them.
+        let unpacks = |products: &dyn TileProducts| {
+            products.unpacks() && products.unpacked_tiling(self.tiling()).is_none()
+        };
+        self.decoder.products().is_some_and(|products| tokens <= FEW_TOKENS || unpacks(products))
     }
 
     fn add_products(
@@ -314,44 +318,104 @@ impl TensorWeights for Open {
         Ok(())
     }
 
+    fn unpacked_bytes(&self) -> Option<u64> {
+        let weights = self.facts.weights() as f64;
+        let stored = 8.0 * self.packed.stored_bytes() as f64 / weights.max(1.0);
+        let bits = self.decoder.products()?.unpacked_bits(stored)?;
+        Some((weights * bits / 8.0) as u64)
+    }
+
     fn unpack(&self, room: u64) -> Result<Option<UnpackedWeights>> {
         let Some(products) = self.decoder.products().filter(|products| products.unpacks()) else {
             return Ok(None);
         };
         check_float(&self.facts)?;
+        let tiling = self.tiling();
+        let (tiling, tiles) = if let Some(cuts) = products.unpacked_tiling(tiling) {
+            let units = (0..cuts.len()).map(|index| index..index + 1).collect();
+            let tiles = self.unpack_units(units, room, |unit, buffers| {
+                let cut = cuts.tile(unit.start);
+                self.unpack_rows(products, cut.row..cut.row + cut.rows, buffers).map(|tile| vec![tile])
+            })?;
+            (cuts, tiles)
+        } else {
+            // Two neighbours in a row of tiles at a time.
+            let across = tiling.across();
+            let pairs = (0..tiling.len())
+                .step_by(across.max(1) as usize)
+                .flat_map(|row| (row..row + across).step_by(2).map(move |i| i..(i + 2).min(row + across)))
+                .collect();
+            let tiles = self.unpack_units(pairs, room, |pair, buffers| {
+                let tiles = self.with_parts(pair.clone(), buffers)?;
+                let unpacked = products.unpack(&borrowed(&tiles), Packing::Narrow);
+                unpacked.map_err(|e| self.in_tile(e, &tiling.tile(pair.start)))
+            })?;
+            (*tiling, tiles)
+        };
+        Ok(tiles.map(|tiles| UnpackedWeights::new(self.facts.clone(), tiling, tiles)))
+    }
+}
+
+/// Tiles with their parts.
+type WithParts<'b> = Vec<(Tile, Vec<&'b [u8]>)>;
+
+/// The same, as codecs take them.
+fn borrowed<'t>(tiles: &'t WithParts<'_>) -> Vec<(Tile, &'t [&'t [u8]])> {
+    tiles.iter().map(|(tile, parts)| (*tile, &parts[..])).collect()
+}
+
+impl Open {
+    /// Tiles with their parts, whose bytes are in `buffers` where they are not in memory.
+    fn with_parts<'b>(&'b self, tiles: Range<u64>, buffers: &'b mut Vec<Vec<u8>>) -> Result<WithParts<'b>> {
+        buffers.resize_with(buffers.len().max((tiles.end - tiles.start) as usize), Vec::new);
+        let parts = tiles.zip(buffers).map(|(index, buffer)| {
+            let tile = self.tiling().tile(index);
+            Ok((tile, self.parts(&tile, buffer)?))
+        });
+        parts.collect()
+    }
+
+    /// Some rows unpacked as one.
+    fn unpack_rows(
+        &self,
+        products: &dyn TileProducts,
+        rows: Range<u64>,
+        buffers: &mut Vec<Vec<u8>>,
+    ) -> Result<UnpackedTile> {
+        let height = self.tiling().tile_rows();
+        let tiles = self.with_parts(rows.start / height..rows.end.div_ceil(height), buffers)?;
+        products.unpack_rows(&borrowed(&tiles), rows, Packing::Narrow).map_err(|e| {
+            // Of the first that is damaged.
+            let alone = |tile: &Tile, parts: &[&[u8]]| products.unpack(&[(*tile, parts)], Packing::Narrow);
+            match tiles.iter().find(|(tile, parts)| alone(tile, parts).is_err()).or(tiles.first()) {
+                Some((tile, _)) => self.in_tile(e, tile),
+                None => Error::codec(&self.facts.name)(e),
+            }
+        })
+    }
+
+    /// Unpacks ranges of tiles in parallel; `None` where they do not fit in `room` bytes.
+    fn unpack_units(
+        &self,
+        units: Vec<Range<u64>>,
+        room: u64,
+        unpack: impl Fn(Range<u64>, &mut Vec<Vec<u8>>) -> Result<Vec<UnpackedTile>> + Sync,
+    ) -> Result<Option<Vec<UnpackedTile>>> {
         let taken = AtomicU64::new(0);
-        // Two neighbours in a row of tiles at a time.
-        let across = self.tiling().across();
-        let pairs: Vec<Range<u64>> = (0..self.tiling().len())
-            .step_by(across.max(1) as usize)
-            .flat_map(|row| (row..row + across).step_by(2).map(move |i| i..(i + 2).min(row + across)))
-            .collect();
-        let tiles: Vec<Result<Option<Vec<UnpackedTile>>>> = pairs
+        let tiles: Vec<Result<Option<Vec<UnpackedTile>>>> = units
             .into_par_iter()
-            .map_init(Default::default, |[first, second]: &mut [Vec<u8>; 2], pair| {
+            .map_init(Vec::new, |buffers, unit| {
                 if taken.load(Ordering::Relaxed) > room {
                     return Ok(None);
                 }
-                let tile = self.tiling().tile(pair.start);
-                let mut tiles = vec![(tile, self.parts(&tile, first)?)];
-                if pair.end - pair.start == 2 {
-                    let next = self.tiling().tile(pair.start + 1);
-                    tiles.push((next, self.parts(&next, second)?));
-                }
-                let tiles: Vec<(Tile, &[&[u8]])> =
-                    tiles.iter().map(|(tile, parts)| (*tile, &parts[..])).collect();
-                let unpacked =
-                    products.unpack(&tiles, Packing::Narrow).map_err(|e| self.in_tile(e, &tile))?;
+                let unpacked = unpack(unit, buffers)?;
                 taken.fetch_add(unpacked.iter().map(UnpackedTile::bytes).sum(), Ordering::Relaxed);
                 Ok(Some(unpacked))
             })
             .collect();
         // The first error in the order of the tiles wins, whatever order the threads ran in.
         let tiles: Option<Vec<Vec<_>>> = tiles.into_iter().collect::<Result<_>>()?;
-        Ok(tiles.filter(|_| taken.into_inner() <= room).map(|pairs| {
-            let tiles = pairs.into_iter().flatten().collect();
-            UnpackedWeights::new(self.facts.clone(), *self.tiling(), tiles)
-        }))
+        Ok(tiles.filter(|_| taken.into_inner() <= room).map(|units| units.into_iter().flatten().collect()))
     }
 }
 

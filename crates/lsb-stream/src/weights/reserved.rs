@@ -61,6 +61,10 @@ impl TensorWeights for ReservedWeights {
         self.weights.add_products(tiles, x, tokens, y, scratch)
     }
 
+    fn unpacked_bytes(&self) -> Option<u64> {
+        self.weights.unpacked_bytes()
+    }
+
     fn unpack(&self, room: u64) -> Result<Option<UnpackedWeights>> {
         self.weights.unpack(room)
     }

@@ -88,8 +88,8 @@ impl TensorWeights for UnpackedWeights {
         Err(not_exact(&self.facts))
     }
 
-    fn has_products(&self, _: usize) -> bool {
-        true
+    fn has_products(&self, tokens: usize) -> bool {
+        self.tiles.iter().all(|tile| tile.multiplies(tokens))
     }
 
     fn add_products(

@@ -167,7 +167,7 @@ impl Quantizer for Gptq {
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
         no_side(side)?;
-        Ok(Box::new(tile::Decoder { layout: self.integers.layout() }))
+        Ok(Box::new(tile::Decoder::new(self.integers.layout(), matrix, &self.tiling(matrix)?)))
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

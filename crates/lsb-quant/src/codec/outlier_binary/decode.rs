@@ -33,7 +33,7 @@ impl Work for Levels<'_> {
         for (r, row) in out.chunks_mut(cols.max(1)).enumerate() {
             for (g, weights) in row.chunks_mut(group).enumerate() {
                 let Some((&scale, &mean)) = levels.next() else { break };
-                let [low, high] = self::levels(exponent, scale, mean);
+                let [low, high] = exponent.levels(scale, mean);
                 signs::fill_levels(plane, r * cols + g * group, low, high, weights);
             }
         }
@@ -43,6 +43,8 @@ impl Work for Levels<'_> {
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub(super) group: Group,
+    /// Groups can be unpacked.
+    pub(super) unpacks: bool,
 }
 
 /// A tile whose levels and signs are known; outliers are not decoded yet.
@@ -109,13 +111,6 @@ impl<'p> Opened<'p> {
         }
         Ok(())
     }
-}
-
-/// The lower and the upper level of a group.
-#[inline(always)]
-pub(super) fn levels(exponent: TileExponent, scale: f32, mean: f32) -> [f32; 2] {
-    let (scale, mean) = (f64::from(scale), f64::from(mean));
-    [exponent.restore(mean - scale), exponent.restore(mean + scale)]
 }
 
 impl TensorDecoder for Decoder {

@@ -26,6 +26,7 @@ mod scan;
 use super::feedback::{DAMPING, KnownInputs};
 use super::raw::no_side;
 use crate::calibrate::ColumnOrder;
+use crate::unpacked::can_group;
 use crate::{
     CodecEntry, Error, Estimate, Group, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer,
     Result, Statistics, TensorDecoder, TensorEncoder, Wanted,
@@ -210,7 +211,9 @@ impl Quantizer for OutlierPreservingQuantizer {
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
         no_side(side)?;
-        Ok(Box::new(decode::Decoder { group: self.group }))
+        let cols = self.tiling(matrix)?.tile_cols().min(matrix.cols) as usize;
+        let unpacks = can_group(cols, self.group.width(cols));
+        Ok(Box::new(decode::Decoder { group: self.group, unpacks }))
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

@@ -3,11 +3,13 @@
 //! A group has two levels, `low` and `high`: its product is `low` times the sum of its inputs, plus the difference of the levels
 //! times the sum of the inputs whose bit is set. That sum is all that is done for every weight. Outliers are put right after it.
 
-use super::decode::{Decoder, Opened, levels};
-use crate::lanes::{LANES, Lanes, WORD, Work, dispatch, halves};
-use crate::{Result, TileProducts};
+use super::decode::{Decoder, Opened};
+use crate::Result;
+use crate::codec::grouped::Groups;
+use crate::lanes::{LANES, Lanes, WORD, Work, dispatch, halves, total};
+use crate::unpacked::{Grouped, Rule, TileLevels, bits_of_groups};
 use lsb_format::Tile;
-use lsb_format::bits::window;
+use lsb_format::bits::{self, window};
 use std::cell::RefCell;
 
 /// Sums kept for each row, so that whole vectors are added.
@@ -33,14 +35,29 @@ thread_local! {
     static WORKSPACE: RefCell<Workspace> = RefCell::default();
 }
 
-impl TileProducts for Decoder {
-    fn add_products(
-        &self,
-        tiles: &[(Tile, &[&[u8]])],
-        x: &[f32],
-        tokens: usize,
-        y: &mut [f32],
-    ) -> Result<()> {
+impl Groups for Decoder {
+    fn no_rows(&self, cols: usize) -> Grouped {
+        Grouped::new(Rule::Signs, 1, 1, cols, self.group.width(cols))
+    }
+
+    fn levels(&self, tile: &Tile, parts: &[&[u8]]) -> Result<TileLevels> {
+        let opened = Opened::new(self.group, tile, parts)?;
+        let mut stored = vec![0; tile.weights()];
+        bits::unpack_bytes(opened.plane, 1, &mut stored)?;
+        let (mut positions, mut outliers) = (Vec::new(), Vec::new());
+        opened.outliers(&mut positions, &mut outliers)?;
+        let Opened { exponent, scales, means: middles, .. } = opened;
+        Ok(TileLevels { exponent, stored, scales, middles, positions, outliers })
+    }
+
+    fn bits(&self, stored: f64) -> Option<f64> {
+        let group = self.group.width(usize::MAX);
+        // With each group it is told where its outliers end.
+        let levels = bits_of_groups(1, group) + 32.0 / group as f64;
+        self.unpacks.then(|| levels + UNPACKED_OVER_STORED * (stored - 1.0).max(0.0))
+    }
+
+    fn multiply(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32]) -> Result<()> {
         let width = x.len() / tokens.max(1);
         let Some(rows) = tiles.first().map(|(tile, _)| tile.rows as usize) else { return Ok(()) };
         WORKSPACE.with_borrow_mut(|work| {
@@ -60,6 +77,9 @@ impl TileProducts for Decoder {
     }
 }
 
+/// An outlier takes 32 bits unpacked, and some 14 where its position and magnitude are coded.
+const UNPACKED_OVER_STORED: f64 = 2.4;
+
 impl Workspace {
     fn add<'x>(
         &mut self,
@@ -73,7 +93,7 @@ impl Workspace {
         let (words, groups) = (group.div_ceil(WORD), cols.div_ceil(group));
         self.levels.clear();
         let means_and_scales = opened.scales.iter().zip(&opened.means);
-        self.levels.extend(means_and_scales.map(|(&scale, &mean)| levels(opened.exponent, scale, mean)));
+        self.levels.extend(means_and_scales.map(|(&scale, &mean)| opened.exponent.levels(scale, mean)));
         self.inputs.clear();
         self.totals.clear();
         for token in 0..tokens {
@@ -202,16 +222,4 @@ impl Work for AddTile<'_> {
             *sums = lanes.store(sum);
         }
     }
-}
-
-/// The sum of all lanes, in pairs.
-fn total(mut sums: Sums) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }

@@ -40,6 +40,11 @@ impl Grid {
         (1u32 << self.bits) as f32 / 256.0
     }
 
+    /// The integer in the middle of all.
+    pub(in crate::codec) fn center(self) -> u8 {
+        1 << (self.bits - 1)
+    }
+
     /// The zero point that is stored as `zero`.
     #[inline(always)]
     pub(in crate::codec) fn zero_point(self, zero: u8) -> f32 {

@@ -141,7 +141,7 @@ impl Quantizer for RoundToNearest {
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
         no_side(side)?;
-        Ok(Box::new(Decoder { layout: self.layout() }))
+        Ok(Box::new(Decoder::new(self.layout(), matrix, &self.tiling(matrix)?)))
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

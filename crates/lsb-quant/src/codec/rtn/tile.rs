@@ -2,13 +2,15 @@
 
 use super::fit::Grid;
 use crate::codec::divided::{divide_into, exponent_of};
+use crate::codec::grouped::Groups;
 use crate::codec::payload::Payload;
 use crate::codec::raw::only_part;
 use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves};
-use crate::{EncodedTile, Group, Result, TensorDecoder, TileEncoder};
+use crate::unpacked::{Grouped, Rule, TileLevels, bits_of_groups, can_group};
+use crate::{EncodedTile, Group, MatrixInfo, Result, TensorDecoder, TileEncoder, TileProducts};
 use half::f16;
-use lsb_format::{DType, Tile, bits};
+use lsb_format::{DType, Tile, Tiling, bits};
 
 /// How a tile of integers is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -90,22 +92,78 @@ impl Work for Integers<'_> {
 /// The specification of the format.
 #[derive(Debug)]
 pub(in crate::codec) struct Decoder {
-    pub(in crate::codec) layout: Layout,
+    layout: Layout,
+    /// Groups can be unpacked.
+    unpacks: bool,
 }
 
-impl TensorDecoder for Decoder {
-    fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
-        let Layout { grid, group } = self.layout;
+/// A tile of integers.
+struct Opened<'p> {
+    exponent: TileExponent,
+    /// Of all groups.
+    scales: Vec<f32>,
+    /// Of all groups; empty where groups are symmetric.
+    zeros: &'p [u8],
+    integers: Vec<u8>,
+}
+
+impl<'p> Opened<'p> {
+    fn new(layout: Layout, tile: &Tile, parts: &[&'p [u8]]) -> Result<Self> {
+        let Layout { grid, group } = layout;
         let n_groups = group.in_tile(tile);
         let mut payload = Payload::new(only_part(parts)?);
         let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
         let scales = read_halves("scale", payload.take("scales", 2 * n_groups)?, false)?;
         let zeros = payload.take("zero points", if grid.symmetric { 0 } else { n_groups })?;
-        let mut integers = vec![0; out.len()];
+        let mut integers = vec![0; tile.weights()];
         bits::unpack_bytes(payload.rest(), grid.bits, &mut integers)?;
+        Ok(Opened { exponent, scales, zeros, integers })
+    }
+}
+
+impl Decoder {
+    /// A decoder for tiles of that matrix.
+    pub(in crate::codec) fn new(layout: Layout, matrix: &MatrixInfo, tiling: &Tiling) -> Self {
+        let cols = tiling.tile_cols().min(matrix.cols) as usize;
+        Decoder { layout, unpacks: can_group(cols, layout.group.width(cols)) }
+    }
+}
+
+impl TensorDecoder for Decoder {
+    fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
+        let Layout { grid, group } = self.layout;
+        let Opened { exponent, scales, zeros, integers } = Opened::new(self.layout, tile, parts)?;
         let (cols, group) = (tile.cols as usize, group.width(tile.cols as usize));
         dispatch(Weights { grid, exponent, cols, group, scales: &scales, zeros, integers: &integers, out });
         Ok(())
+    }
+
+    fn products(&self) -> Option<&dyn TileProducts> {
+        self.unpacks.then_some(self)
+    }
+}
+
+impl Groups for Decoder {
+    fn no_rows(&self, cols: usize) -> Grouped {
+        let Layout { grid, group } = self.layout;
+        Grouped::new(Rule::Integers, grid.bits, grid.center(), cols, group.width(cols))
+    }
+
+    fn levels(&self, tile: &Tile, parts: &[&[u8]]) -> Result<TileLevels> {
+        let grid = self.layout.grid;
+        let Opened { exponent, scales, zeros, integers } = Opened::new(self.layout, tile, parts)?;
+        // Whole numbers and 256ths of all levels: halves hold them.
+        let middle = |zero: u8| grid.zero_point(zero) - f32::from(grid.center());
+        let middles = match grid.symmetric {
+            true => vec![middle(0); scales.len()],
+            false => zeros.iter().map(|&zero| middle(zero)).collect(),
+        };
+        Ok(TileLevels { exponent, stored: integers, scales, middles, ..TileLevels::default() })
+    }
+
+    fn bits(&self, _: f64) -> Option<f64> {
+        let Layout { grid, group } = self.layout;
+        self.unpacks.then(|| bits_of_groups(grid.bits, group.width(usize::MAX)))
     }
 }
 

@@ -10,19 +10,24 @@
 
 use super::divided::{divide_into, exponent_of};
 use super::gaussian_table::GaussianTable;
+use super::grouped::Groups;
 use super::payload::Payload;
 use super::raw::{no_side, only_part};
 use super::sums::{split_magnitudes_at, sum_of_magnitudes};
 use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, read_halves, to_half};
+use crate::unpacked::{Grouped, Rule, TileLevels, bits_of_groups, can_group};
 use crate::{
     CodecEntry, EncodedTile, Estimate, Group, MatrixInfo, ParameterHelp, Parameters, PerTile, Quantizer,
-    Result, Statistics, TensorDecoder, TensorEncoder, TileEncoder,
+    Result, Statistics, TensorDecoder, TensorEncoder, TileEncoder, TileProducts,
 };
 use lsb_format::{DType, Tile, bits};
 use std::sync::Arc;
 
 const ID: &str = "ternary";
+
+/// Of a digit, where it has some of its own.
+const DIGIT_BITS: u32 = 2;
 
 /// How the scale of a group follows from its weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +121,8 @@ impl Quantizer for Ternary {
     fn decoder(&self, matrix: &MatrixInfo, side: &[u8]) -> Result<Box<dyn TensorDecoder>> {
         super::float_only(ID, matrix)?;
         no_side(side)?;
-        Ok(Box::new(Decoder { group: self.group }))
+        let cols = self.tiling(matrix)?.tile_cols().min(matrix.cols) as usize;
+        Ok(Box::new(Decoder { group: self.group, unpacks: can_group(cols, self.group.width(cols)) }))
     }
 }
 
@@ -217,18 +223,55 @@ fn least_squares<L: Lanes>(lanes: L, weights: &[f32]) -> f64 {
 #[derive(Debug)]
 struct Decoder {
     group: Group,
+    /// Groups can be unpacked.
+    unpacks: bool,
+}
+
+/// A tile of digits.
+struct Opened {
+    exponent: TileExponent,
+    /// Of all groups.
+    scales: Vec<f32>,
+    digits: Vec<u8>,
+}
+
+impl Opened {
+    fn new(group: Group, tile: &Tile, parts: &[&[u8]]) -> Result<Self> {
+        let mut payload = Payload::new(only_part(parts)?);
+        let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
+        let scales = read_halves("scale", payload.take("scales", 2 * group.in_tile(tile))?, false)?;
+        let mut digits = vec![0; tile.weights()];
+        bits::unpack_trits(payload.rest(), &mut digits)?;
+        Ok(Opened { exponent, scales, digits })
+    }
 }
 
 impl TensorDecoder for Decoder {
     fn decode(&self, tile: &Tile, parts: &[&[u8]], out: &mut [f32]) -> Result<()> {
-        let mut payload = Payload::new(only_part(parts)?);
-        let exponent = TileExponent::from_le_bytes(payload.array("exponent")?)?;
-        let scales = read_halves("scale", payload.take("scales", 2 * self.group.in_tile(tile))?, false)?;
-        let mut digits = vec![0; out.len()];
-        bits::unpack_trits(payload.rest(), &mut digits)?;
+        let Opened { exponent, scales, digits } = Opened::new(self.group, tile, parts)?;
         let (cols, group) = (tile.cols as usize, self.group.width(tile.cols as usize));
         dispatch(Weights { exponent, cols, group, scales: &scales, digits: &digits, out });
         Ok(())
+    }
+
+    fn products(&self) -> Option<&dyn TileProducts> {
+        self.unpacks.then_some(self)
+    }
+}
+
+impl Groups for Decoder {
+    fn no_rows(&self, cols: usize) -> Grouped {
+        Grouped::new(Rule::Integers, DIGIT_BITS, 1, cols, self.group.width(cols))
+    }
+
+    fn levels(&self, tile: &Tile, parts: &[&[u8]]) -> Result<TileLevels> {
+        let Opened { exponent, scales, digits } = Opened::new(self.group, tile, parts)?;
+        let middles = vec![0.0; scales.len()];
+        Ok(TileLevels { exponent, stored: digits, scales, middles, ..TileLevels::default() })
+    }
+
+    fn bits(&self, _: f64) -> Option<f64> {
+        self.unpacks.then(|| bits_of_groups(DIGIT_BITS, self.group.width(usize::MAX)))
     }
 }
 

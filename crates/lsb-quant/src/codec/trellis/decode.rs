@@ -118,10 +118,18 @@ impl TileProducts for Decoder {
         Ok(out)
     }
 
-    fn unpacks(&self) -> bool {
-        true
+    fn unpacked_bits(&self, stored: f64) -> Option<f64> {
+        let bits = UNPACKED_BITS.iter().find(|(most, _)| stored <= *most).map_or(8.0, |(_, bits)| *bits);
+        Some(bits + BESIDE_BITS)
     }
 }
+
+/// How many bits a level takes unpacked where a weight takes so many stored: the bits of levels of a normal distribution, of
+/// which all but a few fit. More than the last take eight.
+const UNPACKED_BITS: [(f64, f64); 4] = [(1.2, 3.0), (2.3, 4.0), (3.2, 5.0), (4.2, 6.0)];
+
+/// Bits per weight of steps and of levels that lie apart.
+const BESIDE_BITS: f64 = 0.3;
 
 /// Levels of two tiles as they come.
 #[derive(Default)]

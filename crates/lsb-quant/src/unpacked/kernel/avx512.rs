@@ -16,7 +16,7 @@ const PANELS: usize = 2;
 /// Tokens at a time.
 const TOKENS: usize = 4;
 
-/// See [`super::sums`]. False where the processor cannot.
+/// See [`super::sums`]. False where the processor cannot, and for forms of fewer than four bits.
 pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) -> bool {
     if !Isa::Avx512.is_available() || !is_x86_feature_detected!("avx512vnni") {
         return false;
@@ -29,6 +29,7 @@ pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &m
             Form::Five => all::<5>(panels, inputs, tokens, sums),
             Form::Six => all::<6>(panels, inputs, tokens, sums),
             Form::Eight => all::<8>(panels, inputs, tokens, sums),
+            Form::One | Form::Two | Form::Three => return false,
         }
     }
     true
@@ -44,7 +45,7 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
         if first + 1 < count {
             let pair = [panels.panel(first), panels.panel(first + 1)];
             while token + TOKENS <= tokens {
-                let inputs = std::array::from_fn::<_, TOKENS, _>(|i| inputs.token(token + i));
+                let inputs = std::array::from_fn::<_, TOKENS, _>(|i| panels.token(inputs, token + i));
                 some::<BITS, PANELS, TOKENS>(pair, inputs, rows, &mut sums[token * rows + first * PANEL..]);
                 token += TOKENS;
             }
@@ -53,7 +54,7 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
         for panel in first..count.min(first + PANELS) {
             for token in token..tokens {
                 let out = &mut sums[token * rows + panel * PANEL..];
-                some::<BITS, 1, 1>([panels.panel(panel)], [inputs.token(token)], rows, out);
+                some::<BITS, 1, 1>([panels.panel(panel)], [panels.token(inputs, token)], rows, out);
             }
         }
     }
@@ -122,7 +123,7 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize) -> [__m512i; 2] {
     let mut quads =
         [_mm512_and_si512(bytes, nibble), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble)];
     if BITS > 4 {
-        let plane = load(&block[(4 + plane_of(BITS, pair)) * QUAD_BYTES..]);
+        let plane = load(&block[plane_of(BITS, pair) * QUAD_BYTES..]);
         let [even, odd] = brought_down!(BITS, pair, plane, _mm512_slli_epi16, _mm512_srli_epi16);
         // Of one bit or of two.
         let upper = _mm512_set1_epi8(if BITS == 5 { 0x10 } else { 0x30 });

@@ -3,12 +3,32 @@
 //! The products of a group of columns are summed as integers, which is exact. The sum is made f32, multiplied by the scale of
 //! the group and added to that of the groups before: in that order, nothing fused.
 
-/// The vector of a plane shifted so that the upper bits of quads `2 pair` and `2 pair + 1` begin at bit 4 of each byte, where they
-/// belong; other bits are still beside them. The places are those of `upper_bits` in `form.rs`; shifts want constants.
+/// A vector shifted so that what levels of `bits` bits have in it for quads `2 pair` and `2 pair + 1` begins at the bit of each byte
+/// where it belongs; other bits are still beside it. Of the bits at the bottom. Shifts want constants.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! bottom {
+    ($bits:expr, $pair:expr, $vector:expr, $right:ident) => {
+        match ($bits, $pair) {
+            (1, 0) => [$vector, $right::<1>($vector)],
+            (1, 1) => [$right::<2>($vector), $right::<3>($vector)],
+            (1, 2) => [$right::<4>($vector), $right::<5>($vector)],
+            (1, _) => [$right::<6>($vector), $right::<7>($vector)],
+            (2 | 3, 0 | 2) => [$vector, $right::<2>($vector)],
+            (2 | 3, _) => [$right::<4>($vector), $right::<6>($vector)],
+            _ => [$vector, $right::<4>($vector)],
+        }
+    };
+}
+
+/// The same of a plane of upper bits, whose places are those of `upper_bits` in `form.rs`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! brought_down {
     ($bits:expr, $pair:expr, $plane:expr, $left:ident, $right:ident) => {
         match ($bits, $pair) {
+            (3, 0) => [$plane, $right::<1>($plane)],
+            (3, 1) => [$right::<2>($plane), $right::<3>($plane)],
+            (3, 2) => [$right::<4>($plane), $right::<5>($plane)],
+            (3, _) => [$left::<2>($plane), $left::<1>($plane)],
             (5, 0) => [$plane, $right::<1>($plane)],
             (5, 1) => [$right::<2>($plane), $right::<3>($plane)],
             (5, 2) => [$left::<4>($plane), $left::<3>($plane)],
@@ -23,6 +43,8 @@ macro_rules! brought_down {
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod inputs;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -30,20 +52,49 @@ mod scalar;
 mod tests;
 
 use super::form::{Form, PANEL};
-use super::inputs::Inputs;
+use super::inputs::{Inputs, Token};
 use crate::Isa;
 
-/// The plane that has the upper bits of quads `2 pair` and `2 pair + 1`, where levels have `bits` bits, five or six.
+/// The vector of a block that has the bits at the bottom of quads `2 pair` and `2 pair + 1`, where levels have `bits` bits, fewer
+/// than eight.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn bottom_of(bits: usize, pair: usize) -> usize {
+    match bits {
+        1 => 0,
+        2 | 3 => pair / 2,
+        _ => pair,
+    }
+}
+
+/// The one that has their upper bits, where there are any.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn plane_of(bits: usize, pair: usize) -> usize {
-    if bits == 5 { 0 } else { pair / 2 }
+    match bits {
+        3 => 2,
+        5 => 4,
+        _ => 4 + pair / 2,
+    }
 }
 
-/// The levels of a tile: panels of rows, each of `groups` blocks.
+/// Bits at the bottom of a level, and all bits of one: masks of a byte.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const fn masks(bits: usize) -> [u8; 2] {
+    let bottom: u8 = match bits {
+        1 => 0b1,
+        2 | 3 => 0b11,
+        4..8 => 0b1111,
+        _ => 0xff,
+    };
+    [bottom, 0xff >> (8 - bits)]
+}
+
+/// Levels of a tile: panels of rows, each of `groups` blocks, whose inputs begin with group `first`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Panels<'a> {
     pub(super) form: Form,
+    pub(super) first: usize,
     pub(super) groups: usize,
     pub(super) packed: &'a [u8],
 }
@@ -56,6 +107,11 @@ impl<'a> Panels<'a> {
 
     fn count(&self) -> usize {
         self.packed.len() / self.bytes().max(1)
+    }
+
+    /// What a token has for them.
+    fn token<'i>(&self, inputs: &'i Inputs, index: usize) -> Token<'i> {
+        inputs.token(index, self.first..self.first + self.groups)
     }
 
     /// The blocks of a panel.

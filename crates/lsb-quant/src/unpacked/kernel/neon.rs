@@ -1,7 +1,7 @@
 //! A quarter of a panel of rows in a vector: levels of even and of odd columns as 16-bit numbers, their products summed in
 //! two vectors of 32-bit numbers.
 
-use super::{Panels, plane_of};
+use super::{Panels, bottom_of, masks, plane_of};
 use crate::Isa;
 use crate::unpacked::form::{Form, PANEL, QUAD_BYTES, QUADS};
 use crate::unpacked::inputs::{Inputs, Token};
@@ -25,6 +25,9 @@ pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &m
     #[allow(unsafe_code)]
     unsafe {
         match panels.form {
+            Form::One => all::<1>(panels, inputs, tokens, sums),
+            Form::Two => all::<2>(panels, inputs, tokens, sums),
+            Form::Three => all::<3>(panels, inputs, tokens, sums),
             Form::Four => all::<4>(panels, inputs, tokens, sums),
             Form::Five => all::<5>(panels, inputs, tokens, sums),
             Form::Six => all::<6>(panels, inputs, tokens, sums),
@@ -42,7 +45,7 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
         for part in 0..PARTS {
             for token in 0..tokens {
                 let out = &mut sums[token * rows + index * PANEL + part * ROWS..];
-                some::<BITS>(panel, part, inputs.token(token), out);
+                some::<BITS>(panel, part, panels.token(inputs, token), out);
             }
         }
     }
@@ -88,13 +91,15 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, part: usize) -> [uint8x16
         let block = &block[part * BYTES..];
         return [load(&block[2 * pair * QUAD_BYTES..]), load(&block[(2 * pair + 1) * QUAD_BYTES..])];
     }
-    let bytes = load(&block[pair * QUAD_BYTES + part * BYTES..]);
-    let mut quads = [vandq_u8(bytes, vdupq_n_u8(0xf)), vshrq_n_u8::<4>(bytes)];
-    if BITS > 4 {
-        let plane = load(&block[(4 + plane_of(BITS, pair)) * QUAD_BYTES + part * BYTES..]);
+    let [lower, all] = masks(BITS);
+    let (lower, all) = (vdupq_n_u8(lower), vdupq_n_u8(all));
+    let bytes = load(&block[bottom_of(BITS, pair) * QUAD_BYTES + part * BYTES..]);
+    let [even, odd] = bottom!(BITS, pair, bytes, vshrq_n_u8);
+    let mut quads = [vandq_u8(even, lower), vandq_u8(odd, lower)];
+    if !BITS.is_power_of_two() {
+        let plane = load(&block[plane_of(BITS, pair) * QUAD_BYTES + part * BYTES..]);
         let [even, odd] = brought_down!(BITS, pair, plane, vshlq_n_u8, vshrq_n_u8);
-        // Of one bit or of two.
-        let upper = vdupq_n_u8(if BITS == 5 { 0x10 } else { 0x30 });
+        let upper = veorq_u8(all, lower);
         quads[0] = vorrq_u8(quads[0], vandq_u8(even, upper));
         quads[1] = vorrq_u8(quads[1], vandq_u8(odd, upper));
     }

@@ -13,7 +13,7 @@ pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &m
         for (group, block) in blocks.enumerate() {
             let levels = panels.form.unpack(block);
             for token in 0..tokens {
-                let input = inputs.token(token);
+                let input = panels.token(inputs, token);
                 let [even, odd] = &input.values[group];
                 let values: [i16; GROUP] =
                     std::array::from_fn(|c| if c % 2 == 0 { even[c / 2] } else { odd[c / 2] });

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::lanes::dispatch;
-use crate::unpacked::Pack;
 use crate::unpacked::form::GROUP;
+use crate::unpacked::pack::Pack;
 use crate::unpacked::tests::numbers;
 use proptest::prelude::*;
 
@@ -25,14 +25,16 @@ proptest! {
                 (0..rows * padded / GROUP).map(|_| std::array::from_fn(|_| level())).collect();
             let packed = dispatch(Pack { form, levels: &levels, rows });
             let mut inputs = Inputs::default();
-            inputs.begin(cols);
+            let wide = 2 * GROUP + cols;
+            inputs.begin(wide);
             for token in 0..tokens {
                 // All of the largest magnitude, or of many.
                 let x = |c: usize| if largest { -1.0 } else { ((token * cols + c * c + 3) as f32).sin().powi(5) };
-                let x: Vec<f32> = (0..cols).map(x).collect();
-                inputs.push(&x, &vec![0.25; cols], [1.0, 2.0]);
+                let x: Vec<f32> = (0..wide).map(x).collect();
+                inputs.push(&x, &vec![0.25; wide], [1.0, 2.0]);
             }
-            let panels = Panels { form, groups: padded / GROUP, packed: &packed };
+            // Inputs of a wider matrix, of which these are the last columns.
+            let panels = Panels { form, first: 2, groups: padded / GROUP, packed: &packed };
             let run = |isa| {
                 let mut found = vec![f32::NAN; tokens * rows.next_multiple_of(PANEL)];
                 sums(isa, &panels, &inputs, tokens, &mut found);
