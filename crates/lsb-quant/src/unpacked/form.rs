@@ -38,6 +38,30 @@ pub(super) enum Form {
     Eight,
 }
 
+/// What is done with a form, compiled once for each of them, so that bits are constants. Not a function of a closure: that
+/// would not always be compiled for the processor of its caller.
+macro_rules! for_each_form {
+    ($form:expr, |$constant:ident| $work:expr) => {{
+        use $crate::unpacked::form::Form;
+        macro_rules! with {
+            ($name:ident) => {{
+                let $constant = Form::$name;
+                $work
+            }};
+        }
+        match $form {
+            Form::One => with!(One),
+            Form::Two => with!(Two),
+            Form::Three => with!(Three),
+            Form::Four => with!(Four),
+            Form::Five => with!(Five),
+            Form::Six => with!(Six),
+            Form::Eight => with!(Eight),
+        }
+    }};
+}
+pub(super) use for_each_form;
+
 impl Form {
     /// All of them, narrowest first.
     pub(super) const ALL: [Form; 7] =

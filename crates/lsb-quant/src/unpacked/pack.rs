@@ -1,6 +1,6 @@
 //! From levels to blocks.
 
-use super::form::{Block, Form, GROUP, PANEL};
+use super::form::{Block, Form, GROUP, PANEL, for_each_form};
 use crate::lanes::{Lanes, Work};
 
 /// Looks for the narrowest form that leaves no more than `apart` levels out; the widest one may leave more.
@@ -45,16 +45,7 @@ impl Work for Pack<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) -> Vec<u8> {
-        // Once for each form, so that bits are constants.
-        match self.form {
-            Form::One => self.blocks(Form::One),
-            Form::Two => self.blocks(Form::Two),
-            Form::Three => self.blocks(Form::Three),
-            Form::Four => self.blocks(Form::Four),
-            Form::Five => self.blocks(Form::Five),
-            Form::Six => self.blocks(Form::Six),
-            Form::Eight => self.blocks(Form::Eight),
-        }
+        for_each_form!(self.form, |form| self.blocks(form))
     }
 }
 
