@@ -106,7 +106,9 @@ fn build(bytes: &[u8], special: Special) -> Result<Tokenizer> {
     backtracking(&document.pre_tokenizer, &mut patterns)?;
     let (model, mut vocabulary) = read_model(document.model.get())?;
     let mut inner = tokenizers::Tokenizer::new(model);
-    inner.with_normalizer(part::<NormalizerWrapper>("normalizer", &document.normalizer)?);
+    let normalizer = part::<NormalizerWrapper>("normalizer", &document.normalizer)?;
+    guarded("the normalizer cannot be used", || inner.with_normalizer(normalizer).map(|_| ()))
+        .map_err(|e| refuse("T4", e.to_string()))?;
     inner.with_pre_tokenizer(part::<PreTokenizerWrapper>("pre_tokenizer", &document.pre_tokenizer)?);
     inner.with_post_processor(part::<PostProcessorWrapper>("post_processor", &document.post_processor)?);
     inner.with_decoder(part::<DecoderWrapper>("decoder", &document.decoder)?);
@@ -188,7 +190,7 @@ fn add_tokens(
 ) -> Result<Vec<AddedToken>> {
     use tokenizers::Model;
     let (tokens, ids): (Vec<_>, Vec<_>) = added.into_iter().map(|a| (a.token, a.id)).unzip();
-    guarded("the added tokens cannot be used", || Ok(inner.add_tokens(&tokens)))
+    guarded("the added tokens cannot be used", || inner.add_tokens(tokens.iter().cloned()))
         .map_err(|e| refuse("T4", e.to_string()))?;
     for (token, wanted) in tokens.iter().zip(ids).filter(|(token, _)| !token.content.is_empty()) {
         let found = inner.token_to_id(&token.content);

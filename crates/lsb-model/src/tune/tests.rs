@@ -72,7 +72,7 @@ fn tuned_packages_predict_more_like_the_original() {
     let dir = tempfile::tempdir().unwrap();
     let package = dir.path().join("coarse");
     let mut config = CompressConfig::default();
-    (config.output, config.codec) = (Some(package.clone()), Some("trellis:bpw=2,states=4".into()));
+    (config.output, config.codec) = (Some(package.clone()), Some("trellis:tau=0.0002,states=4".into()));
     (config.calib_tokens, config.seqlen) = (2048, 128);
     let calibration = TextCalibration::from_config(&config).unwrap().unwrap();
     let reflm = fixture("reflm");
