@@ -181,31 +181,49 @@ fn join(
     bound: u32,
     out: &mut [u32],
 ) -> std::result::Result<(), &'static str> {
-    let mask = (1u64 << k) - 1;
-    let (mut next, mut sum) = (0u64, 0u64);
-    // Low parts that are at hand, and where those behind them begin.
-    let (mut window, mut held, mut low_bit) = (0, 0, 0);
-    let mut out = out.iter_mut();
-    for &symbol in high {
-        sum += u64::from(symbol);
-        if u32::from(symbol) == MORE {
-            continue;
+    let damaged = |_| "damaged low parts";
+    if k > u8::BITS {
+        let mut parts = Vec::new();
+        bits::unpack(low, k, out.len(), &mut parts).map_err(damaged)?;
+        return join_unpacked(high, &parts, k, bound, out);
+    }
+    let mut parts = vec![0; out.len()];
+    if k > 0 {
+        bits::unpack_bytes(low, k, &mut parts).map_err(damaged)?;
+    }
+    join_unpacked(high, &parts, k, bound, out)
+}
+
+/// As [`join`], with a low part for each position.
+fn join_unpacked<T: Copy + Into<u64>>(
+    mut high: &[u8],
+    mut low: &[T],
+    k: u32,
+    bound: u32,
+    mut out: &mut [u32],
+) -> std::result::Result<(), &'static str> {
+    let mut next = 0_u64;
+    loop {
+        // Up to the next high part that continues.
+        let plain = high.iter().position(|&symbol| u32::from(symbol) == MORE).unwrap_or(high.len());
+        let (slots, slots_behind) =
+            std::mem::take(&mut out).split_at_mut_checked(plain).ok_or("too many positions")?;
+        for ((slot, &high), &low) in slots.iter_mut().zip(high).zip(low) {
+            // No sum of gaps of fewer than 41 bits comes near 64 bits.
+            let gap = u64::from(high) << k | low.into();
+            *slot = next.wrapping_add(gap) as u32;
+            next = next.wrapping_add(gap + 1);
         }
-        let slot = out.next().ok_or("too many positions")?;
-        if held < k {
-            (window, held) = (bits::window(low, low_bit), bits::WINDOW_BITS);
-        }
-        let position = next + (sum << k | window & mask);
-        *slot = position as u32;
-        (next, sum) = (position + 1, 0);
-        (window, held, low_bit) = (window >> k, held - k, low_bit + k as usize);
+        (low, out) = (&low[plain..], slots_behind);
+        let Some(behind) = high.get(plain + 1..) else { break };
+        high = behind;
+        next += u64::from(MORE) << k;
+    }
+    if !out.is_empty() {
+        return Err("too few positions");
     }
     // They only grow: the last one tells for all.
-    match out.next() {
-        Some(_) => Err("too few positions"),
-        None if next > u64::from(bound) => Err("a position out of bounds"),
-        None => Ok(()),
-    }
+    if next > u64::from(bound) { Err("a position out of bounds") } else { Ok(()) }
 }
 
 /// Bits of one position.
