@@ -79,7 +79,7 @@ fn batch(bench: &mut Bench, stage: &str, subject: &Subject, coded: &Coded) -> Ou
     }
     let x = dense(BATCH, COLS, DType::F32)?;
     let weights = dense(subject.matrix.rows as usize, COLS, DType::F32)?.t()?;
-    let integers = coded.unpacks_tiles();
+    let integers = coded.unpacks_tiles(BATCH);
     let inputs = lsb_benches::normal_weights(3, BATCH * COLS, 1.0);
     let mut y = vec![0.0; BATCH * subject.matrix.rows as usize];
     let ours: Contestant<'_> = if integers {

@@ -6,7 +6,8 @@ use crate::measure::Contestant;
 use candle_core::{CpuStorage, DType as Element, Device, InplaceOp1, Layout, Tensor};
 use lsb_format::{DType, Tile, Tiling};
 use lsb_quant::{
-    EncodedTile, MatrixInfo, Packing, Quantizer, Registry, Span, Statistics, TensorDecoder, UnpackedTile,
+    Activations, EncodedTile, MatrixInfo, Packing, Quantizer, Registry, Span, Statistics, TensorDecoder,
+    UnpackedTile,
 };
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -136,14 +137,16 @@ impl Coded {
     pub(crate) fn multiply(&self, pool: &rayon::ThreadPool, x: &[f32], y: &mut [f32]) -> bool {
         y.fill(0.0);
         let rows = y.par_chunks_mut(self.tiling.tile_rows() as usize);
+        let x = Activations::new(x, 1);
         pool.install(|| {
-            self.bands().zip(rows).all(|((band, tiles), y)| self.add_products(band, tiles, x, 1, y))
+            self.bands().zip(rows).all(|((band, tiles), y)| self.add_products(band, tiles, &x, y))
         })
     }
 
     /// Decodes every tile to levels, of which nothing becomes: products with no tokens. False where a tile is refused.
     pub(crate) fn decode_levels(&self, pool: &rayon::ThreadPool) -> bool {
-        pool.install(|| self.bands().all(|(band, tiles)| self.add_products(band, tiles, &[], 0, &mut [])))
+        let none = Activations::new(&[], 0);
+        pool.install(|| self.bands().all(|(band, tiles)| self.add_products(band, tiles, &none, &mut [])))
     }
 
     /// Rows of tiles.
@@ -151,26 +154,18 @@ impl Coded {
         self.encoded.tiles.par_chunks(self.tiling.across() as usize).enumerate()
     }
 
-    fn add_products(
-        &self,
-        band: usize,
-        tiles: &[EncodedTile],
-        x: &[f32],
-        tokens: usize,
-        y: &mut [f32],
-    ) -> bool {
+    fn add_products(&self, band: usize, tiles: &[EncodedTile], x: &Activations<'_>, y: &mut [f32]) -> bool {
         let Some(products) = self.decoder.products() else { return false };
         let parts: Vec<Vec<&[u8]>> = tiles.iter().map(|tile| tile.parts().collect()).collect();
         let first = band * self.tiling.across() as usize;
         let tile = |i: usize| self.tiling.tile((first + i) as u64);
         let tiles: Vec<_> = parts.iter().enumerate().map(|(i, parts)| (tile(i), &**parts)).collect();
-        products.add_products(&tiles, x, tokens, y).is_ok()
+        products.add_products(&tiles, x, y).is_ok()
     }
 
-    /// Whether tiles are unpacked for a product with many tokens.
-    pub(crate) fn unpacks_tiles(&self) -> bool {
-        let products = self.decoder.products();
-        products.is_some_and(|p| p.unpacks() && p.unpacked_tiling(&self.tiling).is_none())
+    /// Whether tiles are unpacked for a product with so many tokens.
+    pub(crate) fn unpacks_tiles(&self, tokens: usize) -> bool {
+        self.decoder.products().is_some_and(|products| products.multiplies(tokens))
     }
 
     /// All tiles unpacked, and how they lie; none if there is one that cannot be.
@@ -179,7 +174,7 @@ impl Coded {
         let with_parts = |i: u64| (self.tiling.tile(i), &*parts[i as usize]);
         let unpacked = || {
             let products = self.decoder.products()?;
-            let Some(cuts) = products.unpacked_tiling(&self.tiling) else {
+            let Some(cuts) = products.unpacked_tiling(&self.tiling, Packing::Narrow) else {
                 let one = |i| products.unpack(&[with_parts(i)], Packing::Narrow).ok()?.pop();
                 return Some((self.tiling, (0..self.tiling.len()).map(one).collect::<Option<_>>()?));
             };
@@ -195,8 +190,8 @@ impl Coded {
         unpacked().unwrap_or((self.tiling, Vec::new()))
     }
 
-    /// Multiplies with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`, two tiles unpacked at a time; false
-    /// where a tile is refused.
+    /// Multiplies with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`, two tiles unpacked at a time, or some
+    /// rows; false where a tile is refused.
     pub(crate) fn multiply_many(
         &self,
         pool: &rayon::ThreadPool,
@@ -205,24 +200,34 @@ impl Coded {
         y: &mut [f32],
     ) -> bool {
         let Some(products) = self.decoder.products() else { return false };
-        let (cols, across) = (self.matrix.cols as usize, self.tiling.across() as usize);
+        let (x, across) = (Activations::new(x, tokens), self.tiling.across() as usize);
         y.fill(0.0);
-        let rows = y.par_chunks_mut(tokens * self.tiling.tile_rows() as usize);
-        let row = |(band, encoded): (usize, &[EncodedTile]), y: &mut [f32]| {
-            (band * across..).step_by(2).zip(encoded.chunks(2)).all(|(first, pair)| {
-                let parts: Vec<Vec<&[u8]>> = pair.iter().map(|tile| tile.parts().collect()).collect();
+        let of_rows = products.unpacked_tiling(&self.tiling, Packing::Bytes);
+        let units = of_rows.unwrap_or(self.tiling);
+        let height = units.tile_rows() as usize / self.tiling.tile_rows() as usize;
+        let rows = y.par_chunks_mut(tokens * units.tile_rows() as usize);
+        let unit = |(index, encoded): (usize, &[EncodedTile]), y: &mut [f32]| {
+            let first = index * height * across;
+            (first..).step_by(2.max(height)).zip(encoded.chunks(2.max(height))).all(|(first, some)| {
+                let parts: Vec<Vec<&[u8]>> = some.iter().map(|tile| tile.parts().collect()).collect();
                 let tiles = parts.iter().enumerate();
                 let tiles: Vec<_> =
                     tiles.map(|(i, parts)| (self.tiling.tile((first + i) as u64), &**parts)).collect();
+                if of_rows.is_some() {
+                    let tile = units.tile(index as u64);
+                    let rows = tile.row..tile.row + tile.rows;
+                    let unpacked = products.unpack_rows(&tiles, rows, Packing::Bytes);
+                    return unpacked.map(|unpacked| unpacked.add_products(&x, 0, y)).is_ok();
+                }
                 let Ok(unpacked) = products.unpack(&tiles, Packing::Bytes) else { return false };
                 for (unpacked, (tile, _)) in unpacked.iter().zip(&tiles) {
-                    let cols_here = tile.col as usize..(tile.col + tile.cols) as usize;
-                    unpacked.add_products(|token| &x[token * cols..][cols_here.clone()], tokens, y);
+                    unpacked.add_products(&x, tile.col as usize, y);
                 }
                 true
             })
         };
-        pool.install(|| self.bands().zip(rows).all(|(band, y)| row(band, y)))
+        let encoded = self.encoded.tiles.par_chunks(height * across).enumerate();
+        pool.install(|| encoded.zip(rows).all(|(encoded, y)| unit(encoded, y)))
     }
 
     /// Multiplies unpacked tiles with tokens `x` into `y`, of shape `[rows of tiles, tokens, rows of a tile]`.
@@ -234,18 +239,13 @@ impl Coded {
         tokens: usize,
         y: &mut [f32],
     ) {
-        let (cols, across) = (self.matrix.cols as usize, tiling.across());
+        let (x, across) = (Activations::new(x, tokens), tiling.across());
         y.fill(0.0);
         let rows = y.par_chunks_mut(tokens * tiling.tile_rows() as usize);
         pool.install(|| {
             unpacked.par_chunks(across as usize).zip(rows).enumerate().for_each(|(band, (tiles, y))| {
                 for (i, unpacked) in (band as u64 * across..).zip(tiles) {
-                    let tile = tiling.tile(i);
-                    unpacked.add_products(
-                        |token| &x[token * cols + tile.col as usize..][..tile.cols as usize],
-                        tokens,
-                        y,
-                    );
+                    unpacked.add_products(&x, tiling.tile(i).col as usize, y);
                 }
             });
         });

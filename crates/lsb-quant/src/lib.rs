@@ -36,5 +36,5 @@ pub use quantizer::{
 pub use registry::{CodecEntry, ParameterHelp, Registry};
 pub use span::Span;
 pub use statistics::{Magnitudes, Needs, OutlierSelection, RowSample, Statistics, Surveyor, Wanted};
-pub use unpacked::{Packing, UnpackedTile};
+pub use unpacked::{Activations, Packing, UnpackedTile};
 pub use weights::{from_f32_into, to_f32, to_f32_into};

@@ -5,7 +5,7 @@
 
 use crate::allocate::RateControl;
 use crate::calibrate::FactorReport;
-use crate::{Needs, Packing, Parameters, Result, Span, Statistics, UnpackedTile};
+use crate::{Activations, Needs, Packing, Parameters, Result, Span, Statistics, UnpackedTile};
 use lsb_format::{DType, Tile, Tiling};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -225,19 +225,19 @@ pub trait TensorDecoder: Send + Sync {
 /// weights that stay in memory, a codec may unpack tiles to integers.
 pub trait TileProducts: Send + Sync {
     /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles with
-    /// their parts, with the inputs `x`, of shape `[tokens, columns of the matrix]`.
+    /// their parts, with the inputs `x`.
     ///
     /// Results are those of decoded weights but for the rounding of sums: with `n` columns, the error of an output is at
-    /// most `(n + 16) 2^-23` of the sum of all `|x|` times the largest `|w|` of its row. They do not depend on the CPU. Two tiles at once are
-    /// faster than one by one.
+    /// most `(n + 16) 2^-23` of the sum of all `|x|` times the largest `|w|` of its row. Inputs of weights that have one bit may be
+    /// rounded as [`UnpackedTile::add_products`] says. Results do not depend on the CPU. Two tiles at once are faster than
+    /// one by one.
     ///
     /// # Errors
     /// As [`TensorDecoder::decode`]. What is in `y` then is unspecified.
     ///
     /// # Panics
     /// If a length does not fit the tiles.
-    fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32])
-    -> Result<()>;
+    fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &Activations<'_>, y: &mut [f32]) -> Result<()>;
 
     /// About how many bits a weight takes unpacked, as [`Packing::Narrow`] is, where it takes `stored` bits in tiles; `None` where
     /// tiles are not unpacked.
@@ -251,6 +251,13 @@ pub trait TileProducts: Send + Sync {
         self.unpacked_bits(0.0).is_some()
     }
 
+    /// Whether products of so many tokens with unpacked tiles, [`TileProducts::unpack`] and all, are faster than decoding and a product
+    /// of matrices in f32.
+    fn multiplies(&self, tokens: usize) -> bool {
+        let _ = tokens;
+        self.unpacks()
+    }
+
     /// Unpacks tiles, neighbours in one row of tiles with their parts, to be multiplied more than once. Two tiles at once are
     /// faster than one by one.
     ///
@@ -261,11 +268,10 @@ pub trait TileProducts: Send + Sync {
         Err(lsb_format::Error::argument("tiles of this codec are not unpacked").into())
     }
 
-    /// The tiling that a matrix with this one is best unpacked to, by [`TileProducts::unpack_rows`]: with more rows than tiles have,
-    /// activations are prepared less often, and no rows are missing at the end of each tile. `None` where tiles are unpacked as
-    /// they are.
-    fn unpacked_tiling(&self, tiling: &Tiling) -> Option<Tiling> {
-        let _ = tiling;
+    /// The tiling that a matrix with this one is best unpacked to, by [`TileProducts::unpack_rows`]: no rows are missing at the end of
+    /// each tile, or few. That of [`Packing::Bytes`] consists of whole tiles. `None` where tiles are unpacked as they are.
+    fn unpacked_tiling(&self, tiling: &Tiling, packing: Packing) -> Option<Tiling> {
+        let _ = (tiling, packing);
         None
     }
 

@@ -2,6 +2,7 @@
 
 use super::Bands;
 use crate::Result;
+use lsb_quant::Activations;
 use lsb_stream::{FEW_TOKENS, TensorWeights};
 use rayon::prelude::*;
 
@@ -34,17 +35,18 @@ pub(super) fn times_rows(
     }
     if tokens <= FEW_TOKENS {
         // A row of tiles is more than one thread's share of a small matrix.
-        add_parts(weights, x, tokens, PAIR, bands, &mut y)?;
+        add_parts(weights, &Activations::new(x, tokens), PAIR, bands, &mut y)?;
         return Ok(y);
     }
-    let token_bytes = 4 * weights.tiling().tile_rows().min(weights.tiling().rows()) as usize;
+    let tiling = weights.products_tiling(tokens);
+    let token_bytes = 4 * tiling.tile_rows().min(tiling.rows()) as usize;
     let at_once = (PARTS_BYTES / (token_bytes * bands.lanes())).clamp(TOKENS, MOST_TOKENS);
     // Of equal length: the last ones are not few.
     let parts = tokens.div_ceil(at_once);
     for part in 0..parts {
         let [start, end] = [part, part + 1].map(|part| part * tokens / parts);
-        let (x, y) = (&x[start * columns..end * columns], &mut y[start * rows..end * rows]);
-        add_parts(weights, x, end - start, weights.tiling().across(), bands, y)?;
+        let x = Activations::new(&x[start * columns..end * columns], end - start);
+        add_parts(weights, &x, tiling.across(), bands, &mut y[start * rows..end * rows])?;
     }
     Ok(y)
 }
@@ -53,13 +55,13 @@ pub(super) fn times_rows(
 /// tiles.
 fn add_parts(
     weights: &dyn TensorWeights,
-    x: &[f32],
-    tokens: usize,
+    x: &Activations<'_>,
     width: u64,
     bands: &Bands,
     y: &mut [f32],
 ) -> Result<()> {
-    let tiling = *weights.tiling();
+    let tokens = x.tokens();
+    let tiling = weights.products_tiling(tokens);
     let rows = tiling.rows() as usize;
     let (across, down) = (tiling.across(), tiling.len() / tiling.across());
     let shares = across.div_ceil(width);
@@ -79,7 +81,7 @@ fn add_parts(
             let end = (start + width).min((start / across + 1) * across);
             let rows = tiling.tile(start).rows as usize;
             let sums = sums.get_mut(..tokens * rows).unwrap_or_default();
-            bands.with_scratch(|scratch| weights.add_products(start..end, x, tokens, sums, scratch))
+            bands.with_scratch(|scratch| weights.add_products(start..end, x, sums, scratch))
         })?;
         for (row, sums) in tile_rows.zip(parts.chunks(part * shares as usize)) {
             let tile = tiling.tile(row * across);

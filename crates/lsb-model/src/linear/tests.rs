@@ -3,6 +3,7 @@
 use super::*;
 use candle_core::Device;
 use lsb_format::Tiling;
+use lsb_quant::Activations;
 use lsb_stream::{MemoryWeights, Scratch, TensorFacts, TensorWeights, WeightSource};
 use std::sync::Arc;
 
@@ -107,20 +108,18 @@ impl TensorWeights for Tiles {
     fn add_products(
         &self,
         tiles: Range<u64>,
-        x: &[f32],
-        tokens: usize,
+        x: &Activations<'_>,
         y: &mut [f32],
         scratch: &mut Scratch,
     ) -> lsb_stream::Result<()> {
-        let columns = self.tiling.cols() as usize;
         for tile in tiles.map(|index| self.tiling.tile(index)) {
             let (rows, first) = (tile.rows as usize, tile.col as usize);
             for row in 0..rows {
                 let start = (tile.row + row as u64) * self.tiling.cols() + tile.col;
                 let mut w = vec![0.0; tile.cols as usize];
                 self.weights.read_f32(start..start + tile.cols, &mut w, scratch)?;
-                for token in 0..tokens {
-                    let x = &x[token * columns + first..];
+                for token in 0..x.tokens() {
+                    let x = &x.token(token)[first..];
                     y[token * rows + row] += w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
                 }
             }

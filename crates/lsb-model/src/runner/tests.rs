@@ -166,9 +166,11 @@ fn steps_of_generation_give_the_same_whether_weights_are_decoded_multiplied_or_u
         let multiplied = run(RunOptions { caching: false, ..RunOptions::default() });
         let unpacked = run(RunOptions { unpacked: true, ..RunOptions::default() });
         let scale = dense.iter().flatten().fold(0.0, |most: f32, x| most.max(x.abs()));
+        // Beside weights of one bit, activations have 12 bits.
+        let most = if codec == "outlier-binary" { 2e-3 } else { 1e-4 };
         for other in [multiplied, unpacked] {
             let difference = largest_difference(&other, &dense);
-            assert!(difference < 1e-4 * scale, "{name}: {difference} of {scale}");
+            assert!(difference < most * scale, "{name}: {difference} of {scale}");
         }
     }
 }

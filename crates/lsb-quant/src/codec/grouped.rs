@@ -1,7 +1,7 @@
 //! Products for codecs whose groups have a scale: what [`TileProducts`](crate::TileProducts) asks for.
 
 use crate::lanes::{LANES, Lanes, WORD, Work, dispatch, halves, total};
-use crate::unpacked::{Grouped, Packing, TileLevels};
+use crate::unpacked::{Activations, Grouped, Packing, TOKENS_TO_DECODE, TileLevels};
 use crate::{Result, TileProducts, UnpackedTile};
 use lsb_format::{Error, MAX_TILE_WEIGHTS, Tile, Tiling};
 use std::ops::Range;
@@ -21,14 +21,13 @@ pub(super) trait Groups: Send + Sync {
     fn bits(&self, stored: f64) -> Option<f64>;
 
     /// See [`TileProducts::add_products`].
-    fn multiply(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32]) -> Result<()> {
-        let width = x.len() / tokens.max(1);
+    fn multiply(&self, tiles: &[(Tile, &[&[u8]])], x: &Activations<'_>, y: &mut [f32]) -> Result<()> {
         for (tile, parts) in tiles {
             let (rows, cols) = (tile.rows as usize, tile.cols as usize);
             let levels = self.levels(tile, parts)?;
             let no_rows = self.no_rows(cols);
             for (token, y) in y.chunks_mut(rows.max(1)).enumerate() {
-                let x = &x[token * width + tile.col as usize..][..cols];
+                let x = &x.token(token)[tile.col as usize..][..cols];
                 let (group, center) = (no_rows.group(), no_rows.center());
                 dispatch(AddTile { levels: &levels, group, center, x, y });
             }
@@ -38,14 +37,12 @@ pub(super) trait Groups: Send + Sync {
 }
 
 impl<G: Groups> TileProducts for G {
-    fn add_products(
-        &self,
-        tiles: &[(Tile, &[&[u8]])],
-        x: &[f32],
-        tokens: usize,
-        y: &mut [f32],
-    ) -> Result<()> {
-        self.multiply(tiles, x, tokens, y)
+    fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &Activations<'_>, y: &mut [f32]) -> Result<()> {
+        self.multiply(tiles, x, y)
+    }
+
+    fn multiplies(&self, tokens: usize) -> bool {
+        self.unpacks() && tokens < TOKENS_TO_DECODE
     }
 
     fn unpacked_bits(&self, stored: f64) -> Option<f64> {
@@ -62,8 +59,13 @@ impl<G: Groups> TileProducts for G {
         tiles.iter().map(one).collect()
     }
 
-    fn unpacked_tiling(&self, tiling: &Tiling) -> Option<Tiling> {
-        self.unpacks().then(|| unpacked_tiling(tiling))?
+    fn unpacked_tiling(&self, tiling: &Tiling, packing: Packing) -> Option<Tiling> {
+        let rows = match packing {
+            Packing::Narrow => rows_to_keep(tiling),
+            Packing::Bytes => rows_of_whole_tiles(tiling),
+        };
+        (self.unpacks() && tiling.across() == 1)
+            .then(|| Tiling::new(tiling.rows(), tiling.cols(), rows, tiling.tile_cols(), 1).ok())?
     }
 
     fn unpack_rows(
@@ -101,14 +103,23 @@ const PANEL_ROWS: u64 = 16;
 /// Unpacked tiles of a matrix at least, where it has the rows for them, so that all threads have some.
 const TILES: u64 = 16;
 
-/// The tiling of unpacked rows; `None` where tiles are not as wide as the matrix.
-fn unpacked_tiling(tiling: &Tiling) -> Option<Tiling> {
+/// Rows that are unpacked as one, to stay.
+fn rows_to_keep(tiling: &Tiling) -> u64 {
     let most = (MAX_TILE_WEIGHTS / tiling.cols().max(1)).max(PANEL_ROWS);
     let rows = tiling.rows().div_ceil(TILES).clamp(1, most);
     // Down to whole panels, but one of them at least.
-    let rows = (rows / PANEL_ROWS).max(1) * PANEL_ROWS;
-    (tiling.across() == 1)
-        .then(|| Tiling::new(tiling.rows(), tiling.cols(), rows, tiling.tile_cols(), 1).ok())?
+    (rows / PANEL_ROWS).max(1) * PANEL_ROWS
+}
+
+/// Tiles that are unpacked as one at most, for one product.
+const MOST_TILES: u64 = 8;
+
+/// Rows of as few tiles as make up whole panels, or nearly so.
+fn rows_of_whole_tiles(tiling: &Tiling) -> u64 {
+    let rows = tiling.tile_rows().min(tiling.rows()).max(1);
+    let missing = |tiles: u64| (tiles * rows).next_multiple_of(PANEL_ROWS) - tiles * rows;
+    let few_missing = |tiles: &u64| 8 * missing(*tiles) <= tiles * rows;
+    rows * (1..=MOST_TILES).find(few_missing).unwrap_or(MOST_TILES)
 }
 
 /// Adds to sums of rows the products of a tile with the inputs of one token.

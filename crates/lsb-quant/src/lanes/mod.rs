@@ -71,9 +71,6 @@ pub(crate) trait Lanes: Copy {
     /// `if a < b { a } else { b }`.
     fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
-    /// `a + b` where bit `i` of `bits` is set for lane `i`, and `a` elsewhere, which is no -0.
-    fn add_where(self, a: Self::Vector, bits: u32, b: Self::Vector) -> Self::Vector;
-
     /// Numbers without their signs.
     fn magnitude(self, a: Self::Vector) -> Self::Vector;
 

@@ -3,7 +3,7 @@
 use super::form::{Form, GROUP, PANEL};
 use super::kernel::{self, Panels};
 use super::pack::{Narrowest, Pack};
-use super::{Packing, Workspace as Common};
+use super::{Activations, Packing, Workspace as Common};
 use crate::Isa;
 use crate::lanes::dispatch;
 use std::ops::Range;
@@ -11,6 +11,9 @@ use std::ops::Range;
 /// The share of levels that may lie apart in a tile; 1 / this. They take as much memory as one more bit of each level would
 /// at 1 / 96, and are slower.
 const APART: usize = 256;
+
+/// Tokens that are multiplied at once: their inputs and sums stay in the cache.
+const TOKENS: usize = 64;
 
 /// Levels: a weight is `level * step of the column * factor of the row` and a power of two.
 #[derive(Clone)]
@@ -148,7 +151,16 @@ impl ByColumn {
     }
 
     /// See [`super::UnpackedTile::add_products`].
-    pub(super) fn add_products<'x>(
+    pub(super) fn add_products(&self, x: &Activations<'_>, first: usize, y: &mut [f32], work: &mut Common) {
+        let (cols, rows) = (first..first + self.steps.len(), y.len() / x.tokens().max(1));
+        for (start, y) in (0..).step_by(TOKENS).zip(y.chunks_mut((TOKENS * rows).max(1))) {
+            let x = |token: usize| &x.token(start + token)[cols.clone()];
+            self.add_some(x, y.len() / rows.max(1), rows, y, work);
+        }
+    }
+
+    /// The same for some tokens.
+    fn add_some<'x>(
         &self,
         x: impl Fn(usize) -> &'x [f32],
         tokens: usize,
@@ -158,10 +170,7 @@ impl ByColumn {
     ) {
         let Common { inputs, sums, by_column: Workspace { stepped }, .. } = work;
         // Steps go into inputs, so that only levels are left to be multiplied.
-        inputs.begin(self.steps.len());
-        for token in 0..tokens {
-            inputs.push(x(token), &self.steps, self.powers);
-        }
+        inputs.fill(self.form, [tokens, self.steps.len()], &x, &self.steps, self.powers);
         let padded = rows.next_multiple_of(PANEL);
         sums.clear();
         sums.resize(tokens * padded, 0.0);

@@ -3,8 +3,9 @@
 use super::form::{Block, Form, GROUP, PANEL, for_each_form};
 use super::inputs::Inputs;
 use super::kernel::{self, Panels};
+use super::signs::Signs;
 use super::sparse::Sparse;
-use super::{Packing, Workspace as Common};
+use super::{Activations, Packing, Workspace as Common};
 use crate::Isa;
 use crate::lanes::{Lanes, Work, dispatch};
 use crate::scale::{TileExponent, half_to_f32};
@@ -20,13 +21,12 @@ pub(crate) enum Rule {
     Signs,
 }
 
-/// With so many tokens, a product of matrices in f32 makes up for decoding: activations are then neither prepared for each tile
-/// nor multiplied group by group.
-pub(super) const TOKENS_TO_DECODE: usize = 128;
+/// With so many tokens, a product of matrices in f32 makes up for decoding.
+pub(crate) const TOKENS_TO_DECODE: usize = 128;
 
 /// Whether levels of rows of `cols` columns, of which `group` share a scale, can be unpacked: groups consist of whole blocks.
 pub(crate) fn can_group(cols: usize, group: usize) -> bool {
-    cols <= Sparse::MOST_COLS && (group.is_multiple_of(GROUP) || group >= cols)
+    cols <= Sparse::MOST_COLS && Signs::can_group(cols, group)
 }
 
 /// Bits that a weight of `bits` bits takes unpacked with what its group has.
@@ -137,18 +137,87 @@ impl Grouped {
 /// Scales and middles of a panel's rows in one group, in halves.
 type Halves = [[u16; PANEL]; 2];
 
-/// Packed rows.
+/// Packed levels of rows, and what they stand for in each group.
+#[derive(Clone, Debug)]
+pub(super) struct PackedLevels {
+    pub(super) rule: Rule,
+    pub(super) form: Form,
+    pub(super) panels: usize,
+    pub(super) cols: usize,
+    /// Columns of a group.
+    pub(super) group: usize,
+    /// Group by group, in each panel by panel.
+    pub(super) packed: Vec<u8>,
+    /// The same.
+    pub(super) halves: Vec<Halves>,
+}
+
+impl PackedLevels {
+    /// Scales and middles of all groups, row by row, as they lie here.
+    pub(super) fn put_halves(&mut self, scales_and_middles: impl Iterator<Item = [f32; 2]>) {
+        let groups = self.cols.div_ceil(self.group).max(1);
+        self.halves.clear();
+        self.halves.resize(groups * self.panels, [[0; PANEL]; 2]);
+        for (index, pair) in scales_and_middles.enumerate() {
+            let (row, group) = (index / groups, index % groups);
+            let of_panel = &mut self.halves[group * self.panels + row / PANEL];
+            for (halves, number) in of_panel.iter_mut().zip(pair) {
+                halves[row % PANEL] = f16::from_f32(number).to_bits();
+            }
+        }
+    }
+
+    /// The columns of each group and the blocks of its panels.
+    fn groups(&self) -> impl Iterator<Item = (Range<usize>, &[u8])> {
+        let mut rest = &self.packed[..];
+        (0..self.cols).step_by(self.group).map(move |first| {
+            let cols = first..self.cols.min(first + self.group);
+            let bytes = self.panels * cols.len().div_ceil(GROUP) * self.form.block_bytes();
+            let (here, behind) = rest.split_at(bytes);
+            rest = behind;
+            (cols, here)
+        })
+    }
+
+    /// Scale and middle of a row's group.
+    fn scale_and_middle(&self, group: usize, row: usize) -> [f32; 2] {
+        let [scales, middles] = &self.halves[group * self.panels + row / PANEL];
+        [half_to_f32(scales[row % PANEL]), half_to_f32(middles[row % PANEL])]
+    }
+
+    /// Fills `totals`, of shape `[tokens, rows of panels]`, with products of what levels stand for and the inputs from column `first`
+    /// on.
+    pub(super) fn multiply(&self, x: &Activations<'_>, first: usize, work: &mut Common) {
+        let tokens = x.tokens();
+        let Common { inputs, sums, by_group: Workspace { totals, sums_of_inputs, .. }, .. } = work;
+        let cols = first..first + self.cols;
+        let whole_groups =
+            first.is_multiple_of(GROUP) && (self.cols.is_multiple_of(GROUP) || cols.end == x.columns());
+        let (inputs, first) = if whole_groups {
+            (x.fixed(self.form), first / GROUP)
+        } else {
+            let x = |token| &x.token(token)[cols.clone()];
+            inputs.fill(self.form, [tokens, self.cols], x, &[], [1.0; 2]);
+            (&*inputs, 0)
+        };
+        for sums in [&mut *sums, &mut *totals] {
+            sums.clear();
+            sums.resize(tokens * self.panels * PANEL, 0.0);
+        }
+        for (group, (cols, packed)) in self.groups().enumerate() {
+            let blocks = first + cols.start / GROUP..first + cols.end.div_ceil(GROUP);
+            let panels = Panels { form: self.form, first: blocks.start, groups: blocks.len(), packed };
+            kernel::sums(Isa::chosen(), &panels, inputs, tokens, sums);
+            let halves = &self.halves[group * self.panels..][..self.panels];
+            dispatch(AddGroup { rule: self.rule, halves, inputs, blocks, sums, sums_of_inputs, totals });
+        }
+    }
+}
+
+/// Packed rows with outliers.
 #[derive(Clone)]
 pub(super) struct ByGroup {
-    rule: Rule,
-    form: Form,
-    cols: usize,
-    /// Columns of a group.
-    group: usize,
-    /// Group by group, in each panel by panel.
-    packed: Vec<u8>,
-    /// The same.
-    halves: Vec<Halves>,
+    levels: PackedLevels,
     /// Of each row.
     exponents: Vec<TileExponent>,
     /// The largest of them.
@@ -158,54 +227,10 @@ pub(super) struct ByGroup {
     sparse: Option<Sparse>,
 }
 
-/// Activations of so few tokens are kept, to be told from those of the next tile, which are mostly the same.
-const KEPT_TOKENS: usize = 4;
-
-/// Activations in fixed point.
-#[derive(Debug, Default)]
-struct Prepared {
-    inputs: Inputs,
-    /// What they were made of, where that is kept, and how many columns it has.
-    x: Vec<f32>,
-    cols: usize,
-    /// How often they were made.
-    times: u64,
-}
-
-impl Prepared {
-    /// Prepares activations of so many columns, unless they are those of the last time.
-    fn prepare<'x>(&mut self, x: impl Fn(usize) -> &'x [f32], tokens: usize, cols: usize) {
-        let kept = self.cols == cols && self.x.len() == tokens * cols && cols > 0;
-        if kept && self.x.chunks(cols).enumerate().all(|(token, kept)| same(kept, x(token))) {
-            return;
-        }
-        self.times += 1;
-        self.cols = cols;
-        self.x.clear();
-        self.inputs.begin(cols);
-        for token in 0..tokens {
-            self.inputs.push(x(token), &[], [1.0; 2]);
-            if tokens <= KEPT_TOKENS {
-                self.x.extend_from_slice(x(token));
-            }
-        }
-    }
-}
-
-/// Whether numbers have the same bits.
-fn same(a: &[f32], b: &[f32]) -> bool {
-    // A comparison that may end at any number is made one by one.
-    let differ = |(a, b): (&[f32], &[f32])| {
-        a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a.to_bits() ^ b.to_bits())) != 0
-    };
-    a.len() == b.len() && !a.chunks(GROUP).zip(b.chunks(GROUP)).any(differ)
-}
-
 /// What products need besides that of all.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    prepared: Prepared,
-    totals: Vec<f32>,
+    pub(super) totals: Vec<f32>,
     /// Of one group, token by token.
     sums_of_inputs: Vec<f32>,
     /// Lower and upper weight of each group, row by row.
@@ -218,32 +243,28 @@ impl ByGroup {
         let Grouped { rule, bits, cols, group, exponents, scales, ends, outlier_cols, outliers, .. } =
             grouped;
         let form = match packing {
+            // Single bits are looked up: nothing is faster.
+            _ if *bits == 1 => Form::One,
             Packing::Narrow => Form::of_bits(*bits),
             Packing::Bytes => Form::Eight,
         };
-        let (rows, groups) = (grouped.rows(), cols.div_ceil(*group));
-        let panels = rows.div_ceil(PANEL);
-        let mut halves: Vec<Halves> = vec![[[0; PANEL]; 2]; groups * panels];
-        for (row, scales) in scales.chunks(groups.max(1)).enumerate() {
-            for (group, pair) in scales.iter().enumerate() {
-                let of_panel = &mut halves[group * panels + row / PANEL];
-                for (halves, &number) in of_panel.iter_mut().zip(pair) {
-                    halves[row % PANEL] = f16::from_f32(number).to_bits();
-                }
-            }
-        }
+        let mut levels = PackedLevels {
+            rule: *rule,
+            form,
+            panels: grouped.rows().div_ceil(PANEL),
+            cols: *cols,
+            group: *group,
+            packed: dispatch(Pack { form, grouped }),
+            halves: Vec::new(),
+        };
+        levels.put_halves(scales.iter().copied());
         let exponent = exponents.iter().copied().max().unwrap_or_default();
         let mut factors = Vec::new();
         if exponents.iter().any(|&e| e != exponent) {
             factors = exponents.iter().map(|e| (e.power() / exponent.power()) as f32).collect();
         }
         ByGroup {
-            rule: *rule,
-            form,
-            cols: *cols,
-            group: *group,
-            packed: dispatch(Pack { form, grouped }),
-            halves,
+            levels,
             exponents: exponents.clone(),
             exponent,
             factors,
@@ -252,71 +273,53 @@ impl ByGroup {
     }
 
     pub(super) fn form(&self) -> Form {
-        self.form
+        self.levels.form
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.capacity()
-            + size_of::<Halves>() * self.halves.capacity()
+        self.levels.packed.capacity()
+            + size_of::<Halves>() * self.levels.halves.capacity()
             + size_of::<TileExponent>() * self.exponents.capacity()
             + size_of::<f32>() * self.factors.capacity()
             + self.sparse.as_ref().map_or(0, Sparse::bytes)
     }
 
-    /// Panels of rows.
-    fn panels(&self) -> usize {
-        self.exponents.len().div_ceil(PANEL)
-    }
-
-    /// The columns of each group and the blocks of its panels.
-    fn groups(&self) -> impl Iterator<Item = (Range<usize>, &[u8])> {
-        let mut rest = &self.packed[..];
-        (0..self.cols).step_by(self.group).map(move |first| {
-            let cols = first..self.cols.min(first + self.group);
-            let bytes = self.panels() * cols.len().div_ceil(GROUP) * self.form.block_bytes();
-            let (here, behind) = rest.split_at(bytes);
-            rest = behind;
-            (cols, here)
-        })
-    }
-
-    /// Scale and middle of a row's group.
-    fn scale_and_middle(&self, group: usize, row: usize) -> [f32; 2] {
-        let [scales, middles] = &self.halves[group * self.panels() + row / PANEL];
-        [half_to_f32(scales[row % PANEL]), half_to_f32(middles[row % PANEL])]
+    fn groups_of_row(&self) -> usize {
+        self.levels.cols.div_ceil(self.levels.group)
     }
 
     /// The lower and the upper weight of a row's group.
-    fn levels(&self, group: usize, row: usize) -> [f32; 2] {
-        let [scale, middle] = self.scale_and_middle(group, row);
+    fn weights(&self, group: usize, row: usize) -> [f32; 2] {
+        let [scale, middle] = self.levels.scale_and_middle(group, row);
         self.exponents[row].levels(scale, middle)
     }
 
     /// See [`super::UnpackedTile::decode_rows`].
     pub(super) fn decode_rows(&self, rows: Range<usize>, wide: usize, out: &mut [f32]) {
-        for (group, (cols, packed)) in self.groups().enumerate() {
+        let form = self.levels.form;
+        for (group, (cols, packed)) in self.levels.groups().enumerate() {
             let blocks = cols.len().div_ceil(GROUP);
-            for (index, packed) in packed.chunks(self.form.block_bytes()).enumerate() {
+            for (index, packed) in packed.chunks(form.block_bytes()).enumerate() {
                 let (panel, block) = (index / blocks, index % blocks);
                 let here = rows.start.max(panel * PANEL)..rows.end.min((panel + 1) * PANEL);
                 if here.is_empty() {
                     continue;
                 }
-                let levels = self.form.unpack(packed);
+                let levels = form.unpack(packed);
                 let first = cols.start + block * GROUP;
                 let cols = first..cols.end.min(first + GROUP);
                 for row in here {
                     let out = &mut out[(row - rows.start) * wide..][cols.clone()];
                     let levels = out.iter_mut().zip(&levels[row % PANEL]);
-                    match self.rule {
+                    match self.levels.rule {
                         Rule::Integers => {
-                            let [scale, middle] = self.scale_and_middle(group, row);
+                            let [scale, middle] = self.levels.scale_and_middle(group, row);
                             levels.for_each(|(w, &level)| *w = scale * (f32::from(level) - middle));
                             self.exponents[row].multiply_all(out);
                         }
                         Rule::Signs => {
-                            let [low, high] = self.levels(group, row);
+                            let [low, high] = self.weights(group, row);
                             levels.for_each(|(w, &level)| *w = if level < 0 { low } else { high });
                         }
                     }
@@ -324,7 +327,7 @@ impl ByGroup {
             }
         }
         if let Some(sparse) = &self.sparse {
-            let groups = self.cols.div_ceil(self.group);
+            let groups = self.groups_of_row();
             sparse.put(rows.start * groups..rows.end * groups, |index, col, value| {
                 out[(index / groups - rows.start) * wide + col] = value;
             });
@@ -332,30 +335,11 @@ impl ByGroup {
     }
 
     /// See [`super::UnpackedTile::add_products`].
-    pub(super) fn add_products<'x>(
-        &self,
-        x: impl Fn(usize) -> &'x [f32],
-        tokens: usize,
-        rows: usize,
-        y: &mut [f32],
-        work: &mut Common,
-    ) {
-        let Common { sums, by_group: Workspace { prepared, totals, sums_of_inputs, levels, sparse }, .. } =
-            work;
-        prepared.prepare(&x, tokens, self.cols);
-        let inputs = &prepared.inputs;
-        let padded = self.panels() * PANEL;
-        for sums in [&mut *sums, &mut *totals] {
-            sums.clear();
-            sums.resize(tokens * padded, 0.0);
-        }
-        for (group, (cols, packed)) in self.groups().enumerate() {
-            let blocks = cols.start / GROUP..cols.end.div_ceil(GROUP);
-            let panels = Panels { form: self.form, first: blocks.start, groups: blocks.len(), packed };
-            kernel::sums(Isa::chosen(), &panels, inputs, tokens, sums);
-            let halves = &self.halves[group * self.panels()..][..self.panels()];
-            dispatch(AddGroup { rule: self.rule, halves, inputs, blocks, sums, sums_of_inputs, totals });
-        }
+    pub(super) fn add_products(&self, x: &Activations<'_>, first: usize, y: &mut [f32], work: &mut Common) {
+        self.levels.multiply(x, first, work);
+        let rows = self.exponents.len();
+        let Workspace { totals, levels, sparse, .. } = &mut work.by_group;
+        let padded = self.levels.panels * PANEL;
         let [a, b] = self.exponent.multiply();
         for (totals, y) in totals.chunks(padded.max(1)).zip(y.chunks_mut(rows.max(1))) {
             if self.factors.is_empty() {
@@ -366,10 +350,10 @@ impl ByGroup {
             }
         }
         if let Some(outliers) = &self.sparse {
-            let groups = self.cols.div_ceil(self.group);
+            let groups = self.groups_of_row();
             levels.clear();
-            levels.extend((0..rows * groups).map(|i| self.levels(i % groups, i / groups)));
-            outliers.add_products(levels, x, prepared.times, [tokens, rows], y, sparse);
+            levels.extend((0..rows * groups).map(|i| self.weights(i % groups, i / groups)));
+            outliers.add_products(levels, x, first..first + self.levels.cols, y, sparse);
         }
     }
 }

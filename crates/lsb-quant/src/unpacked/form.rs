@@ -5,8 +5,11 @@
 //! a level as are a power of two lie at the bottom: those of two, four or eight quads that follow each other share 64 bytes, the
 //! first one lowest. Behind them comes, for each bit more, a plane of 64 bytes, which has the upper bits of several quads in
 //! every byte, where [`upper_bits`] says. A vector of bytes thus has rows side by side: their sums need no adding up of lanes.
+//!
+//! Levels of one bit are looked up four at a time, not multiplied: the four of a row in a quad lie in half a byte, its leftmost
+//! column lowest. Four quads follow each other, row by row; in the upper halves of their bytes are the last four of the block.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// Rows of a panel.
 pub(super) const PANEL: usize = 16;
@@ -19,6 +22,9 @@ pub(super) const QUAD: usize = 4;
 
 /// Quads of a block.
 pub(super) const QUADS: usize = GROUP / QUAD;
+
+/// Quads that have the lower halves of bytes, where levels have one bit.
+pub(super) const LOWER_QUADS: usize = QUADS / 2;
 
 /// Bytes of a quad.
 pub(super) const QUAD_BYTES: usize = PANEL * QUAD;
@@ -94,6 +100,15 @@ impl Form {
         1 << (self.bits() - 1)
     }
 
+    /// The largest magnitude of an input in fixed point. With it, both bytes of an input fit eight bits with a sign; of levels of
+    /// one bit, which are looked up, sixteen inputs have a sum of 16 bits.
+    pub(super) fn largest_input(self) -> i16 {
+        match self {
+            Form::One => 2_047,
+            _ => 32_639,
+        }
+    }
+
     /// The levels that fit.
     pub(super) fn range(self) -> RangeInclusive<i16> {
         -self.offset()..=self.offset() - 1
@@ -111,6 +126,15 @@ impl Form {
     #[inline(always)]
     pub(super) fn pack(self, block: &Block, out: &mut [u8]) {
         let offset = self.offset();
+        if self == Form::One {
+            let mut rows = [0; PANEL];
+            for (bits, levels) in rows.iter_mut().zip(block) {
+                for (column, level) in levels.iter().enumerate() {
+                    *bits |= u32::from((level + offset) as u16) << column;
+                }
+            }
+            return pack_bits(&rows, out);
+        }
         // A quad of a row is a number here: what is done to it is done to four levels.
         let mut quads = [[0_u32; PANEL]; QUADS];
         for (row, levels) in block.iter().enumerate() {
@@ -159,7 +183,14 @@ impl Form {
     pub(super) fn unpack(self, packed: &[u8]) -> Block {
         assert_eq!(packed.len(), self.block_bytes());
         let mut quads = [[[0_u8; QUAD]; PANEL]; QUADS];
-        if self == Form::Eight {
+        if self == Form::One {
+            for (index, quad) in quads.iter_mut().enumerate() {
+                let (bytes, shift) = half_bytes(index);
+                for (four, byte) in quad.iter_mut().zip(&packed[bytes]) {
+                    *four = std::array::from_fn(|column| byte >> (shift + column) & 1);
+                }
+            }
+        } else if self == Form::Eight {
             quads.as_flattened_mut().as_flattened_mut().copy_from_slice(packed);
         } else {
             let (lower, more) = (self.lower(), self.bits() - self.lower());
@@ -188,6 +219,35 @@ impl Form {
             }
         }
         block
+    }
+}
+
+/// Where levels of one bit are, those of a quad: the bytes of its rows, and the bit where they begin.
+pub(super) fn half_bytes(quad: usize) -> (Range<usize>, usize) {
+    let first = quad % LOWER_QUADS * PANEL;
+    (first..first + PANEL, quad / LOWER_QUADS * QUAD)
+}
+
+/// Packs a block of bits, those of each row from its leftmost column on.
+///
+/// # Panics
+/// If `out` is too short.
+#[inline(always)]
+pub(super) fn pack_bits(rows: &[u32; PANEL], out: &mut [u8]) {
+    // A quarter of the columns each: two quads, the left one in the lower half of bytes.
+    let mut quarters = [[0; PANEL]; 4];
+    for (row, bits) in rows.iter().enumerate() {
+        for (quarter, byte) in quarters.iter_mut().zip(bits.to_le_bytes()) {
+            quarter[row] = byte;
+        }
+    }
+    let [first, second, third, last] = quarters;
+    let halves = [(first, third), (second, last)];
+    for (out, (lower, upper)) in out.as_chunks_mut::<PANEL>().0.chunks_exact_mut(2).zip(halves) {
+        for row in 0..PANEL {
+            out[0][row] = lower[row] & 0xf | upper[row] << QUAD;
+            out[1][row] = lower[row] >> QUAD | upper[row] & 0xf0;
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! Tiles in a form that is multiplied as fast as memory gives it: levels of as few bits each as nearly all of them need, with
 //! what does not fit apart. For weights that stay in memory while text is generated.
 
+mod activations;
 mod by_column;
 mod by_group;
 mod form;
 mod inputs;
 mod kernel;
 mod pack;
+mod signs;
 mod sparse;
 #[cfg(test)]
 mod tests;
@@ -19,8 +21,10 @@ use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
+pub use activations::Activations;
 pub(crate) use by_column::{Apart, Unpacking};
-pub(crate) use by_group::{Grouped, Rule, TileLevels, bits_of_groups, can_group};
+pub(crate) use by_group::{Grouped, Rule, TOKENS_TO_DECODE, TileLevels, bits_of_groups, can_group};
+pub(crate) use signs::Signs;
 
 /// In how many bits levels are unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ struct Workspace {
     sums: Vec<f32>,
     by_column: by_column::Workspace,
     by_group: by_group::Workspace,
+    signs: signs::Buffers,
 }
 
 thread_local! {
@@ -125,29 +130,27 @@ impl UnpackedTile {
         }
     }
 
-    /// Adds the products of the tile with the inputs of its columns, `x(token)`, to `y`, of shape `[tokens, rows]`.
+    /// Adds the products of the tile with the inputs of its columns, from column `first` of the matrix on, to `y`, of shape
+    /// `[tokens, rows]`.
     ///
     /// Inputs, each times the step of its column, are rounded to 16 bits: in each group of 32 columns, by `2^-16` of the largest
-    /// of them at most. Their sums with levels are exact in a group and f32 beyond it. Results are the same on every processor.
+    /// of them at most; where levels have one bit to 12 bits, by `2^-12` of the largest, so that sums of four of them can be
+    /// looked up. Their sums with levels are exact in a group and f32 beyond it. Results are the same on every processor.
     ///
     /// # Panics
     /// If a length does not fit the tile.
-    pub fn add_products<'x>(&self, x: impl Fn(usize) -> &'x [f32], tokens: usize, y: &mut [f32]) {
-        assert_eq!(y.len(), tokens * self.rows);
-        let inputs = |token: usize| {
-            let x = x(token);
-            assert_eq!(x.len(), self.cols);
-            x
-        };
+    pub fn add_products(&self, x: &Activations<'_>, first: usize, y: &mut [f32]) {
+        assert_eq!(y.len(), x.tokens() * self.rows);
+        assert!(first + self.cols <= x.columns() || x.tokens() == 0);
         WORKSPACE.with_borrow_mut(|work| match &self.content {
             Content::Constant(value) => {
                 for (token, y) in y.chunks_mut(self.rows.max(1)).enumerate() {
-                    let sum: f32 = inputs(token).iter().sum();
+                    let sum: f32 = x.token(token)[first..first + self.cols].iter().sum();
                     y.iter_mut().for_each(|y| *y += value * sum);
                 }
             }
-            Content::ByColumn(levels) => levels.add_products(inputs, tokens, self.rows, y, work),
-            Content::ByGroup(levels) => levels.add_products(inputs, tokens, self.rows, y, work),
+            Content::ByColumn(levels) => levels.add_products(x, first, y, work),
+            Content::ByGroup(levels) => levels.add_products(x, first, y, work),
         });
     }
 }

@@ -1,5 +1,6 @@
 //! Outliers among signs: what they are more than the levels that stand in their places.
 
+use super::Activations;
 use crate::lanes::{LANES, Lanes, Work, dispatch};
 use std::fmt;
 use std::ops::Range;
@@ -65,13 +66,16 @@ impl Reader for AsItIs {
     }
 }
 
-/// Inputs by column, of a token and of some. Only what belongs to columns that there are is ever touched.
+/// Inputs of sixteen tokens by column, with room for all columns that can be told. Only that of columns that there are is ever
+/// touched.
+pub(super) type Sixteen = Vec<[f32; LANES]>;
+
+/// The inputs of a token, with the same room.
 #[derive(Default)]
 pub(super) struct Workspace {
     one: Vec<f32>,
-    /// The times and the token that `one` is of.
-    of: (u64, usize),
-    some: Vec<[f32; LANES]>,
+    /// What `one` is of: activations, their token, and its columns.
+    of: Option<(u64, usize, Range<usize>)>,
 }
 
 impl fmt::Debug for Workspace {
@@ -80,12 +84,24 @@ impl fmt::Debug for Workspace {
     }
 }
 
-/// Room for all columns that can be told.
-fn columns<T: Copy>(room: &mut Vec<T>, zero: T) -> &mut [T] {
-    if room.is_empty() {
-        *room = vec![zero; COLS];
-    }
-    room
+/// Columns whose inputs are put side by side at once: as many as the first cache holds.
+const BLOCK: usize = 128;
+
+/// Inputs `x(token)` of tokens, sixteen side by side.
+pub(super) fn side_by_side<'x>(x: impl Fn(usize) -> &'x [f32], tokens: usize) -> Vec<Sixteen> {
+    let sixteen = |first: usize| {
+        let mut lanes = vec![[0.0; LANES]; COLS];
+        let cols = x(first).len().min(COLS);
+        for block in (0..cols).step_by(BLOCK) {
+            let block = block..cols.min(block + BLOCK);
+            for lane in 0..LANES.min(tokens - first) {
+                let x = &x(first + lane)[block.clone()];
+                lanes[block.clone()].iter_mut().zip(x).for_each(|(lanes, x)| lanes[lane] = *x);
+            }
+        }
+        lanes
+    };
+    (0..tokens).step_by(LANES).map(sixteen).collect()
 }
 
 impl Sparse {
@@ -139,13 +155,12 @@ impl Sparse {
     }
 
     /// Adds to `y`, of shape `[tokens, rows]`, what products with outliers are more than those with the `levels` of their groups, the
-    /// lower and the upper one, in whose place they are. Inputs with the same number of `times` are the same.
-    pub(super) fn add_products<'x>(
+    /// lower and the upper one, in whose place they are. Inputs are those of columns `cols`.
+    pub(super) fn add_products(
         &self,
         levels: &[[f32; 2]],
-        x: impl Fn(usize) -> &'x [f32],
-        times: u64,
-        shape: [usize; 2],
+        x: &Activations<'_>,
+        cols: Range<usize>,
         y: &mut [f32],
         work: &mut Workspace,
     ) {
@@ -153,12 +168,12 @@ impl Sparse {
             Values::Codes(coded, codes) => {
                 let outliers =
                     Outliers { ends: &self.ends, cols: &self.cols, values: codes, reader: *coded, levels };
-                outliers.add_products(x, times, shape, y, work);
+                outliers.add_products(x, cols, y, work);
             }
             Values::Plain(values) => {
                 let outliers =
                     Outliers { ends: &self.ends, cols: &self.cols, values, reader: AsItIs, levels };
-                outliers.add_products(x, times, shape, y, work);
+                outliers.add_products(x, cols, y, work);
             }
         }
     }
@@ -166,9 +181,6 @@ impl Sparse {
 
 /// Fewer tokens than this are multiplied one by one.
 const FEW: usize = 12;
-
-/// Columns of which inputs of sixteen tokens are put side by side at once.
-const BLOCK: usize = 128;
 
 /// Outliers with the levels in whose place they are.
 #[derive(Clone, Copy)]
@@ -181,38 +193,33 @@ struct Outliers<'a, R: Reader> {
 }
 
 impl<R: Reader> Outliers<'_, R> {
-    fn add_products<'x>(
-        self,
-        x: impl Fn(usize) -> &'x [f32],
-        times: u64,
-        [tokens, rows]: [usize; 2],
-        y: &mut [f32],
-        work: &mut Workspace,
-    ) {
+    fn add_products(self, x: &Activations<'_>, cols: Range<usize>, y: &mut [f32], work: &mut Workspace) {
+        let tokens = x.tokens();
+        let rows = y.len() / tokens.max(1);
         // Beside many tokens, outliers are read once for sixteen of them.
         let many = if tokens < FEW { 0 } else { tokens };
-        for first in (0..many).step_by(LANES) {
-            let some = columns(&mut work.some, [0.0; LANES]);
-            let here = LANES.min(tokens - first);
-            let cols = x(first).len();
-            // As many columns at a time as the first cache holds.
-            for block in (0..cols).step_by(BLOCK) {
-                let block = block..cols.min(block + BLOCK);
-                for lane in 0..here {
-                    let x = &x(first + lane)[block.clone()];
-                    some[block.clone()].iter_mut().zip(x).for_each(|(lanes, x)| lanes[lane] = *x);
-                }
+        if many > 0 {
+            let own;
+            let sixteens = if cols.start == 0 {
+                x.sixteens()
+            } else {
+                own = side_by_side(|token| &x.token(token)[cols.clone()], tokens);
+                &own
+            };
+            for (x, y) in sixteens.iter().zip(y.chunks_mut((LANES * rows).max(1))) {
+                dispatch(AddSome { outliers: self, x, rows, y });
             }
-            let y = &mut y[first * rows..][..here * rows];
-            dispatch(AddSome { outliers: self, x: some, rows, y });
         }
         for (token, y) in y.chunks_mut(rows.max(1)).enumerate().skip(many) {
-            let (x, one) = (x(token), columns(&mut work.one, 0.0));
-            if work.of != (times, token) {
-                one[..x.len()].copy_from_slice(x);
-                work.of = (times, token);
+            if work.one.is_empty() {
+                work.one = vec![0.0; COLS];
             }
-            dispatch(AddOne { outliers: self, x: one, y });
+            let of = Some((x.number(), token, cols.clone()));
+            if work.of != of {
+                work.one[..cols.len()].copy_from_slice(&x.token(token)[cols.clone()]);
+                work.of = of;
+            }
+            dispatch(AddOne { outliers: self, x: &work.one, y });
         }
     }
 

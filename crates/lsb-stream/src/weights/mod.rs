@@ -30,7 +30,7 @@ use crate::package::Package;
 use crate::source::{Model, OpenOptions};
 use lsb_format::package::MANIFEST_FILE;
 use lsb_format::{DType, Tiling};
-use lsb_quant::{MatrixInfo, Parameters, Registry};
+use lsb_quant::{Activations, MatrixInfo, Parameters, Registry};
 use std::fmt::Debug;
 use std::ops::Range;
 use std::path::Path;
@@ -160,8 +160,14 @@ pub trait TensorWeights: Send + Sync {
         false
     }
 
-    /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles`, neighbours in one row of tiles,
-    /// with the inputs `x`, of shape `[tokens, columns of the matrix]`. The weights are never written out as f32; results are
+    /// The tiling whose tiles [`TensorWeights::add_products`] takes for so many tokens.
+    fn products_tiling(&self, tokens: usize) -> Tiling {
+        let _ = tokens;
+        *self.tiling()
+    }
+
+    /// Adds to `y`, of shape `[tokens, rows of the tiles]`, the products of `tiles` of [`TensorWeights::products_tiling`],
+    /// neighbours in one row of tiles, with the inputs `x` of the matrix. The weights are never written out as f32; results are
     /// as near to those of decoded weights as [`lsb_quant::TileProducts`] says, and with more than [`FEW_TOKENS`] tokens as
     /// [`UnpackedTile::add_products`](lsb_quant::UnpackedTile::add_products) says. Two tiles at once are faster than one by
     /// one.
@@ -175,12 +181,11 @@ pub trait TensorWeights: Send + Sync {
     fn add_products(
         &self,
         tiles: Range<u64>,
-        x: &[f32],
-        tokens: usize,
+        x: &Activations<'_>,
         y: &mut [f32],
         scratch: &mut Scratch,
     ) -> Result<()> {
-        let _ = (tiles, x, tokens, y, scratch);
+        let _ = (tiles, x, y, scratch);
         Err(no_products(self.facts()))
     }
 
@@ -216,6 +221,8 @@ pub struct Scratch {
     pub(crate) stored: Vec<u8>,
     /// Those of a second tile, where two are multiplied at once.
     pub(crate) second: Vec<u8>,
+    /// Those of all tiles that are unpacked as one.
+    pub(crate) several: Vec<Vec<u8>>,
     /// One decoded tile that a run covers in part.
     pub(crate) values: Vec<f32>,
     /// The same, in the tensor's own type.
@@ -226,7 +233,8 @@ impl Scratch {
     /// Bytes the buffers have grown to.
     pub fn held_bytes(&self) -> u64 {
         let values = self.values.capacity() * size_of::<f32>();
-        (self.stored.capacity() + self.second.capacity() + values + self.exact.capacity()) as u64
+        let several: usize = self.several.iter().map(Vec::capacity).sum();
+        (self.stored.capacity() + self.second.capacity() + several + values + self.exact.capacity()) as u64
     }
 }
 

@@ -4,14 +4,16 @@ use super::bytes::{Bytes, read_whole};
 use super::cover::gather;
 use super::{
     FEW_TOKENS, Scratch, TensorFacts, TensorWeights, UnpackedWeights, WeightSource, check_float, check_run,
-    facts_of, no_products, not_exact, unpacked,
+    facts_of, no_products, not_exact,
 };
 use crate::layers::layer_of;
 use crate::package::{Package, PackedTensor};
 use crate::{Error, Result};
 use lsb_format::package::{CodecRecord, Content, MANIFEST_FILE};
 use lsb_format::{Tile, Tiling};
-use lsb_quant::{Packing, Parameters, Quantizer, Registry, TensorDecoder, TileProducts, UnpackedTile};
+use lsb_quant::{
+    Activations, Packing, Parameters, Quantizer, Registry, TensorDecoder, TileProducts, UnpackedTile,
+};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -242,11 +244,14 @@ impl TensorWeights for Open {
     fn scratch_bytes(&self) -> u64 {
         let tile = self.tiling().tile_rows().min(self.tiling().rows())
             * self.tiling().tile_cols().min(self.tiling().cols());
-        // Two tiles where they are multiplied as they are decoded.
-        let tiles = if self.has_products(0) { 2 } else { 1 };
+        // Two tiles where they are multiplied as they are decoded, and as many as are unpacked as one.
+        let units = self.products_tiling(usize::MAX);
+        let unit = units.tile_rows().min(units.rows()).div_ceil(self.tiling().tile_rows());
+        let tiles = if self.has_products(0) { unit.max(2) } else { 1 };
         let stored = if self.held.is_some() { 0 } else { tiles * self.packed.largest_tile_bytes() };
-        // Either as f32 or in its own type: a reader uses one of the two.
-        stored + tile * self.facts.dtype.bits().div_ceil(8).max(4)
+        // Either as f32 or in its own type: a reader uses one of the two. Bytes of levels, in the order of rows and packed, take half
+        // of that.
+        stored + tile * (self.facts.dtype.bits().div_ceil(8).max(4)).max(2 * unit)
     }
 
     fn read_f32(&self, elements: Range<u64>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
@@ -283,25 +288,31 @@ impl TensorWeights for Open {
     }
 
     fn has_products(&self, tokens: usize) -> bool {
-        // Tiles of few rows are better decoded for many tokens: unpacking prepares activations for each of them.
-        let unpacks = |products: &dyn TileProducts| {
-            products.unpacks() && products.unpacked_tiling(self.tiling()).is_none()
-        };
-        self.decoder.products().is_some_and(|products| tokens <= FEW_TOKENS || unpacks(products))
+        self.decoder.products().is_some_and(|products| tokens <= FEW_TOKENS || products.multiplies(tokens))
+    }
+
+    fn products_tiling(&self, tokens: usize) -> Tiling {
+        self.units(tokens).unwrap_or(*self.tiling())
     }
 
     fn add_products(
         &self,
         tiles: Range<u64>,
-        x: &[f32],
-        tokens: usize,
+        x: &Activations<'_>,
         y: &mut [f32],
         scratch: &mut Scratch,
     ) -> Result<()> {
         let _phase = tracing::debug_span!("multiplying").entered();
         check_float(&self.facts)?;
         let products = self.decoder.products().ok_or_else(|| no_products(&self.facts))?;
-        let Scratch { stored, second, .. } = scratch;
+        let Scratch { stored, second, several, .. } = scratch;
+        if let Some(units) = self.units(x.tokens()) {
+            for unit in tiles.map(|index| units.tile(index)) {
+                let rows = unit.row..unit.row + unit.rows;
+                self.unpack_rows(products, rows, Packing::Bytes, several)?.add_products(x, 0, y);
+            }
+            return Ok(());
+        }
         let mut indices = tiles;
         while let Some(index) = indices.next() {
             let tile = self.tiling().tile(index);
@@ -309,9 +320,9 @@ impl TensorWeights for Open {
             match indices.next().map(|index| self.tiling().tile(index)) {
                 Some(next) => {
                     let next_parts = self.parts(&next, second)?;
-                    multiply(products, &[(tile, &parts), (next, &next_parts)], x, tokens, y)
+                    multiply(products, &[(tile, &parts), (next, &next_parts)], x, y)
                 }
-                None => multiply(products, &[(tile, &parts)], x, tokens, y),
+                None => multiply(products, &[(tile, &parts)], x, y),
             }
             .map_err(|e| self.in_tile(e, &tile))?;
         }
@@ -331,11 +342,12 @@ impl TensorWeights for Open {
         };
         check_float(&self.facts)?;
         let tiling = self.tiling();
-        let (tiling, tiles) = if let Some(cuts) = products.unpacked_tiling(tiling) {
+        let (tiling, tiles) = if let Some(cuts) = products.unpacked_tiling(tiling, Packing::Narrow) {
             let units = (0..cuts.len()).map(|index| index..index + 1).collect();
             let tiles = self.unpack_units(units, room, |unit, buffers| {
                 let cut = cuts.tile(unit.start);
-                self.unpack_rows(products, cut.row..cut.row + cut.rows, buffers).map(|tile| vec![tile])
+                self.unpack_rows(products, cut.row..cut.row + cut.rows, Packing::Narrow, buffers)
+                    .map(|tile| vec![tile])
             })?;
             (cuts, tiles)
         } else {
@@ -375,16 +387,23 @@ impl Open {
         parts.collect()
     }
 
+    /// The tiles of rows that are unpacked as one for a product with so many tokens; `None` where stored tiles are multiplied.
+    fn units(&self, tokens: usize) -> Option<Tiling> {
+        let products = self.decoder.products().filter(|_| tokens > FEW_TOKENS)?;
+        products.unpacked_tiling(self.tiling(), Packing::Bytes)
+    }
+
     /// Some rows unpacked as one.
     fn unpack_rows(
         &self,
         products: &dyn TileProducts,
         rows: Range<u64>,
+        packing: Packing,
         buffers: &mut Vec<Vec<u8>>,
     ) -> Result<UnpackedTile> {
         let height = self.tiling().tile_rows();
         let tiles = self.with_parts(rows.start / height..rows.end.div_ceil(height), buffers)?;
-        products.unpack_rows(&borrowed(&tiles), rows, Packing::Narrow).map_err(|e| {
+        products.unpack_rows(&borrowed(&tiles), rows, packing).map_err(|e| {
             // Of the first that is damaged.
             let alone = |tile: &Tile, parts: &[&[u8]]| products.unpack(&[(*tile, parts)], Packing::Narrow);
             match tiles.iter().find(|(tile, parts)| alone(tile, parts).is_err()).or(tiles.first()) {
@@ -423,15 +442,14 @@ impl Open {
 fn multiply(
     products: &dyn TileProducts,
     tiles: &[(Tile, &[&[u8]])],
-    x: &[f32],
-    tokens: usize,
+    x: &Activations<'_>,
     y: &mut [f32],
 ) -> lsb_quant::Result<()> {
-    if tokens <= FEW_TOKENS {
-        return products.add_products(tiles, x, tokens, y);
+    if x.tokens() <= FEW_TOKENS {
+        return products.add_products(tiles, x, y);
     }
     for (unpacked, (tile, _)) in products.unpack(tiles, Packing::Bytes)?.iter().zip(tiles) {
-        unpacked::add_products(unpacked, tile, x, tokens, y);
+        unpacked.add_products(x, tile.col as usize, y);
     }
     Ok(())
 }

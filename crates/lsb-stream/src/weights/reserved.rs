@@ -3,6 +3,7 @@
 use super::{Scratch, TensorFacts, TensorWeights, UnpackedWeights};
 use crate::{Reservation, Result};
 use lsb_format::Tiling;
+use lsb_quant::Activations;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,15 +51,18 @@ impl TensorWeights for ReservedWeights {
         self.weights.has_products(tokens)
     }
 
+    fn products_tiling(&self, tokens: usize) -> Tiling {
+        self.weights.products_tiling(tokens)
+    }
+
     fn add_products(
         &self,
         tiles: Range<u64>,
-        x: &[f32],
-        tokens: usize,
+        x: &Activations<'_>,
         y: &mut [f32],
         scratch: &mut Scratch,
     ) -> Result<()> {
-        self.weights.add_products(tiles, x, tokens, y, scratch)
+        self.weights.add_products(tiles, x, y, scratch)
     }
 
     fn unpacked_bytes(&self) -> Option<u64> {

@@ -2,8 +2,8 @@
 
 use super::{Scratch, TensorFacts, TensorWeights, check_float, check_run, not_exact};
 use crate::Result;
-use lsb_format::{Tile, Tiling};
-use lsb_quant::UnpackedTile;
+use lsb_format::Tiling;
+use lsb_quant::{Activations, UnpackedTile};
 use std::ops::Range;
 
 /// A tensor whose levels lie in memory unpacked: what [`TensorWeights::unpack`] makes.
@@ -23,18 +23,6 @@ impl UnpackedWeights {
     /// Bytes of memory that the tiles take.
     pub fn bytes(&self) -> u64 {
         self.tiles.iter().map(UnpackedTile::bytes).sum()
-    }
-}
-
-/// Tokens that are multiplied at once: their inputs and sums stay in the cache.
-const TOKENS: usize = 64;
-
-/// Adds the products of a tile with inputs of all columns, `[tokens, columns of the matrix]`, to `y`, `[tokens, rows]`.
-pub(super) fn add_products(unpacked: &UnpackedTile, tile: &Tile, x: &[f32], tokens: usize, y: &mut [f32]) {
-    let (width, cols) = (x.len() / tokens.max(1), tile.col as usize..(tile.col + tile.cols) as usize);
-    let rows = tile.rows as usize;
-    for (x, y) in x.chunks((TOKENS * width).max(1)).zip(y.chunks_mut((TOKENS * rows).max(1))) {
-        unpacked.add_products(|token| &x[token * width..][cols.clone()], y.len() / rows, y);
     }
 }
 
@@ -95,8 +83,7 @@ impl TensorWeights for UnpackedWeights {
     fn add_products(
         &self,
         tiles: Range<u64>,
-        x: &[f32],
-        tokens: usize,
+        x: &Activations<'_>,
         y: &mut [f32],
         _: &mut Scratch,
     ) -> Result<()> {
@@ -105,7 +92,7 @@ impl TensorWeights for UnpackedWeights {
             let (tile, Some(unpacked)) = (self.tiling.tile(index), self.tiles.get(index as usize)) else {
                 continue;
             };
-            add_products(unpacked, &tile, x, tokens, y);
+            unpacked.add_products(x, tile.col as usize, y);
         }
         Ok(())
     }

@@ -43,6 +43,8 @@ impl Work for Levels<'_> {
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub(super) group: Group,
+    /// Signs can be multiplied as they are.
+    pub(super) multiplies: bool,
     /// Groups can be unpacked.
     pub(super) unpacks: bool,
 }
@@ -128,6 +130,6 @@ impl TensorDecoder for Decoder {
     }
 
     fn products(&self) -> Option<&dyn TileProducts> {
-        Some(self)
+        self.multiplies.then_some(self)
     }
 }

@@ -26,7 +26,7 @@ mod scan;
 use super::feedback::{DAMPING, KnownInputs};
 use super::raw::no_side;
 use crate::calibrate::ColumnOrder;
-use crate::unpacked::can_group;
+use crate::unpacked::{Signs, can_group};
 use crate::{
     CodecEntry, Error, Estimate, Group, MatrixInfo, Needs, ParameterHelp, Parameters, PerTile, Quantizer,
     Result, Statistics, TensorDecoder, TensorEncoder, Wanted,
@@ -212,8 +212,9 @@ impl Quantizer for OutlierPreservingQuantizer {
         super::float_only(ID, matrix)?;
         no_side(side)?;
         let cols = self.tiling(matrix)?.tile_cols().min(matrix.cols) as usize;
-        let unpacks = can_group(cols, self.group.width(cols));
-        Ok(Box::new(decode::Decoder { group: self.group, unpacks }))
+        let group = self.group.width(cols);
+        let (multiplies, unpacks) = (Signs::can_group(cols, group), can_group(cols, group));
+        Ok(Box::new(decode::Decoder { group: self.group, multiplies, unpacks }))
     }
 
     fn finer(&self) -> Option<Arc<dyn Quantizer>> {

@@ -1,31 +1,17 @@
-//! Signs times activations, as they lie in the plane.
-//!
-//! A group has two levels, `low` and `high`: its product is `low` times the sum of its inputs, plus the difference of the levels
-//! times the sum of the inputs whose bit is set. That sum is all that is done for every weight. Outliers are put right after it.
+//! Products with signs as they lie in the plane; outliers are put right after it.
 
 use super::decode::{Decoder, Opened};
 use crate::Result;
 use crate::codec::grouped::Groups;
-use crate::lanes::{LANES, Lanes, WORD, Work, dispatch, halves, total};
-use crate::unpacked::{Grouped, Rule, TileLevels, bits_of_groups};
-use lsb_format::Tile;
-use lsb_format::bits::{self, window};
+use crate::unpacked::{Activations, Grouped, Rule, Signs, TileLevels, bits_of_groups};
+use lsb_format::{Tile, bits};
 use std::cell::RefCell;
-
-/// Sums kept for each row, so that whole vectors are added.
-type Sums = [f32; LANES];
 
 /// What products of tiles need besides them, to be used for the next ones.
 #[derive(Debug, Default)]
 struct Workspace {
-    /// Of token after token, the inputs of each group, with zeros up to whole words.
-    inputs: Vec<[f32; WORD]>,
-    /// Of token after token, sums of the inputs of each group.
-    totals: Vec<Sums>,
     /// Lower and upper levels, row by row.
     levels: Vec<[f32; 2]>,
-    /// Of token after token, sums of each row.
-    sums: Vec<Sums>,
     /// Outliers.
     positions: Vec<u32>,
     values: Vec<f32>,
@@ -57,20 +43,11 @@ impl Groups for Decoder {
         self.unpacks.then(|| levels + UNPACKED_OVER_STORED * (stored - 1.0).max(0.0))
     }
 
-    fn multiply(&self, tiles: &[(Tile, &[&[u8]])], x: &[f32], tokens: usize, y: &mut [f32]) -> Result<()> {
-        let width = x.len() / tokens.max(1);
-        let Some(rows) = tiles.first().map(|(tile, _)| tile.rows as usize) else { return Ok(()) };
+    fn multiply(&self, tiles: &[(Tile, &[&[u8]])], x: &Activations<'_>, y: &mut [f32]) -> Result<()> {
         WORKSPACE.with_borrow_mut(|work| {
-            work.sums.clear();
-            work.sums.resize(tokens * rows, [0.0; LANES]);
             for (tile, parts) in tiles {
                 let opened = Opened::new(self.group, tile, parts)?;
-                let group = self.group.width(tile.cols as usize);
-                let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
-                work.add(tile, &opened, group, tokens, inputs)?;
-            }
-            for (y, sums) in y.iter_mut().zip(&work.sums) {
-                *y += total(*sums);
+                work.add(tile, &opened, self.group.width(tile.cols as usize), x, y)?;
             }
             Ok(())
         })
@@ -81,46 +58,30 @@ impl Groups for Decoder {
 const UNPACKED_OVER_STORED: f64 = 2.4;
 
 impl Workspace {
-    fn add<'x>(
+    fn add(
         &mut self,
         tile: &Tile,
         opened: &Opened<'_>,
         group: usize,
-        tokens: usize,
-        inputs: impl Fn(usize) -> &'x [f32],
+        x: &Activations<'_>,
+        y: &mut [f32],
     ) -> Result<()> {
-        let (rows, cols) = (tile.rows as usize, tile.cols as usize);
-        let (words, groups) = (group.div_ceil(WORD), cols.div_ceil(group));
+        let (rows, cols, first_col) = (tile.rows as usize, tile.cols as usize, tile.col as usize);
+        let groups = cols.div_ceil(group);
+        let signs = Signs {
+            plane: opened.plane,
+            rows,
+            cols,
+            group,
+            exponent: opened.exponent,
+            scales: &opened.scales,
+            middles: &opened.means,
+        };
+        signs.add_products(x, first_col, y);
         self.levels.clear();
         let means_and_scales = opened.scales.iter().zip(&opened.means);
         self.levels.extend(means_and_scales.map(|(&scale, &mean)| opened.exponent.levels(scale, mean)));
-        self.inputs.clear();
-        self.totals.clear();
-        for token in 0..tokens {
-            for inputs in inputs(token).chunks(group) {
-                let first = self.inputs.len();
-                self.inputs.resize(first + words, [0.0; WORD]);
-                self.inputs[first..].as_flattened_mut()[..inputs.len()].copy_from_slice(inputs);
-                let mut sums = [0.0; LANES];
-                for inputs in self.inputs[first..].as_flattened().chunks(LANES) {
-                    sums.iter_mut().zip(inputs).for_each(|(sum, x)| *sum += x);
-                }
-                self.totals.push(sums);
-            }
-        }
-        for token in 0..tokens {
-            dispatch(AddTile {
-                plane: opened.plane,
-                cols,
-                group,
-                words,
-                levels: &self.levels,
-                inputs: &self.inputs[token * groups * words..][..groups * words],
-                totals: &self.totals[token * groups..][..groups],
-                sums: &mut self.sums[token * rows..][..rows],
-            });
-        }
-        let Workspace { levels, sums, positions, values, .. } = self;
+        let Workspace { levels, positions, values } = self;
         opened.outliers(positions, values)?;
         let mut rest = (&positions[..], &values[..]);
         for (row, levels) in levels.chunks(groups.max(1)).enumerate().take(rows) {
@@ -129,14 +90,15 @@ impl Workspace {
                 rest.0.split_at(rest.0.partition_point(|&position| (position as usize) < end));
             let (values, values_behind) = rest.1.split_at(here.len());
             rest = (behind, values_behind);
-            for token in 0..tokens {
-                let outliers = OfRow { first, positions: here, values, inputs: inputs(token) };
+            for token in 0..x.tokens() {
+                let inputs = &x.token(token)[first_col..][..cols];
+                let outliers = OfRow { first, positions: here, values, inputs };
                 // Where a row is one group, no column has to be divided.
                 let moved = match levels {
                     [level] => outliers.moved(|_| level),
                     _ => outliers.moved(|col| &levels[col / group]),
                 };
-                sums[token * rows + row].iter_mut().zip(moved).for_each(|(sum, moved)| *sum += moved);
+                y[token * rows + row] += moved.iter().sum::<f32>();
             }
         }
         Ok(())
@@ -178,48 +140,5 @@ impl OfRow<'_> {
             *sum += product(position, value);
         }
         sums
-    }
-}
-
-/// Adds the products of all levels with the inputs of one token to sums of rows.
-struct AddTile<'a> {
-    plane: &'a [u8],
-    cols: usize,
-    group: usize,
-    /// Of a group.
-    words: usize,
-    levels: &'a [[f32; 2]],
-    inputs: &'a [[f32; WORD]],
-    totals: &'a [Sums],
-    sums: &'a mut [Sums],
-}
-
-impl Work for AddTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let AddTile { plane, cols, group, words, levels, inputs, totals, sums } = self;
-        let mut levels = levels.iter();
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let mut sum = lanes.load(sums);
-            for (g, (inputs, total)) in inputs.chunks(words).zip(totals).enumerate() {
-                let Some(&[low, high]) = levels.next() else { return };
-                let mut ones = [lanes.splat(0.0); 2];
-                let mut at = row * cols + g * group;
-                for inputs in inputs {
-                    // What lies behind the group meets zeros.
-                    let bits = window(plane, at) as u32;
-                    let [a, b] = halves(inputs).map(|inputs| lanes.load(inputs));
-                    ones = [lanes.add_where(ones[0], bits, a), lanes.add_where(ones[1], bits >> LANES, b)];
-                    at += WORD;
-                }
-                // Half the difference, and twice the sum: the difference may be larger than the largest number.
-                let ones = lanes.add(ones[0], ones[1]);
-                let above = lanes.mul(lanes.splat(0.5 * high - 0.5 * low), lanes.add(ones, ones));
-                sum = lanes.add(sum, lanes.add(above, lanes.mul(lanes.splat(low), lanes.load(total))));
-            }
-            *sums = lanes.store(sum);
-        }
     }
 }

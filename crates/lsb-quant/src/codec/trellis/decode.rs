@@ -10,7 +10,7 @@ use crate::codec::raw::only_part;
 use crate::lanes::{Lanes, Work, dispatch, halves};
 use crate::scale::TileExponent;
 use crate::unpacked::{Apart, Unpacking};
-use crate::{MatrixInfo, Packing, Result, TensorDecoder, TileProducts, UnpackedTile};
+use crate::{Activations, MatrixInfo, Packing, Result, TensorDecoder, TileProducts, UnpackedTile};
 use lsb_format::entropy::LANES;
 use lsb_format::{Error, Tile};
 use std::cell::RefCell;
@@ -55,23 +55,16 @@ impl TensorDecoder for Decoder {
 }
 
 impl TileProducts for Decoder {
-    fn add_products(
-        &self,
-        tiles: &[(Tile, &[&[u8]])],
-        x: &[f32],
-        tokens: usize,
-        y: &mut [f32],
-    ) -> Result<()> {
-        let width = x.len() / tokens.max(1);
+    fn add_products(&self, tiles: &[(Tile, &[&[u8]])], x: &Activations<'_>, y: &mut [f32]) -> Result<()> {
         WORKSPACE.with_borrow_mut(|Workspace { scratch, products, .. }| {
             for pair in tiles.chunks(2) {
                 let Some((first, _)) = pair.first() else { continue };
-                products.begin(tokens, first.rows as usize);
+                products.begin(x.tokens(), first.rows as usize);
                 let mut coded = [const { None }; 2];
                 let mut factors = &[][..];
                 let mut slots = coded.iter_mut();
                 for (tile, parts) in pair {
-                    let inputs = |token: usize| &x[token * width + tile.col as usize..][..tile.cols as usize];
+                    let inputs = |token: usize| &x.token(token)[tile.col as usize..][..tile.cols as usize];
                     match Opened::new(self, tile, parts)? {
                         Opened::Constant(value) => products.add_constant(value, inputs, y),
                         Opened::Levels(scales, payload) => {

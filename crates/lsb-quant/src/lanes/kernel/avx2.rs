@@ -75,19 +75,6 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn add_where(self, a: [__m256; 2], bits: u32, b: [__m256; 2]) -> [__m256; 2] {
-        const PLACES: [[i32; 8]; 2] =
-            [[1, 2, 4, 8, 16, 32, 64, 128], [256, 512, 1024, 2048, 4096, 8192, 16384, 32768]];
-        let bits = self.0.avx._mm256_set1_epi32(bits as i32);
-        let places: [__m256i; 2] = cast(PLACES);
-        let set = places.map(|place| {
-            let set = self.0.avx2._mm256_cmpeq_epi32(self.0.avx2._mm256_and_si256(bits, place), place);
-            self.0.avx._mm256_castsi256_ps(set)
-        });
-        self.add(a, self.both(set, b, |set, b| self.0.avx._mm256_and_ps(set, b)))
-    }
-
-    #[inline(always)]
     fn sub(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
         self.both(a, b, |a, b| self.0.avx._mm256_sub_ps(a, b))
     }

@@ -55,11 +55,6 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn add_where(self, a: __m512, bits: u32, b: __m512) -> __m512 {
-        self.0.avx512f._mm512_mask_add_ps(a, bits as u16, a, b)
-    }
-
-    #[inline(always)]
     fn sub(self, a: __m512, b: __m512) -> __m512 {
         self.0.avx512f._mm512_sub_ps(a, b)
     }

@@ -34,14 +34,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn add_where(self, mut a: [f32; LANES], bits: u32, b: [f32; LANES]) -> [f32; LANES] {
-        for (i, (a, b)) in a.iter_mut().zip(b).enumerate() {
-            *a += if bits >> i & 1 == 1 { b } else { 0.0 };
-        }
-        a
-    }
-
-    #[inline(always)]
     fn sub(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         both(a, b, |a, b| a - b)
     }

@@ -17,7 +17,7 @@ struct Words {
 }
 
 impl Work for Words {
-    type Output = ([u32; 3], [f32; LANES], [u32; LANES]);
+    type Output = ([u32; 3], [f32; LANES]);
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Self::Output {
@@ -27,28 +27,18 @@ impl Work for Words {
             lanes.lowest_bits(&self.bytes),
         ];
         let integers = lanes.integers(self.keys.first_chunk().unwrap());
-        let values = lanes.load(self.values.first_chunk().unwrap());
-        // No sum begins with -0, and no payload of a NaN is promised.
-        let sums = lanes.store(lanes.add_where(lanes.splat(self.level + 0.0), words[2], values));
-        (words, lanes.store(integers), sums.map(bits))
+        (words, lanes.store(integers))
     }
 }
 
-/// The bits of a number, those of one NaN for all.
-fn bits(x: f32) -> u32 {
-    if x.is_nan() { f32::NAN } else { x }.to_bits()
-}
-
-fn plain(words: &Words) -> ([u32; 3], [f32; LANES], [u32; LANES]) {
+fn plain(words: &Words) -> ([u32; 3], [f32; LANES]) {
     let word = |bit: &dyn Fn(usize) -> bool| (0..WORD).fold(0, |word, i| word | u32::from(bit(i)) << i);
     let words_of_bits = [
         word(&|i| words.values[i] > words.level),
         word(&|i| words.keys[i] >= words.least),
         word(&|i| words.bytes[i] & 1 == 1),
     ];
-    let level = words.level + 0.0;
-    let sum = |i: usize| if words.bytes[i] & 1 == 1 { level + words.values[i] } else { level };
-    (words_of_bits, std::array::from_fn(|i| f32::from(words.keys[i])), std::array::from_fn(|i| bits(sum(i))))
+    (words_of_bits, std::array::from_fn(|i| f32::from(words.keys[i])))
 }
 
 proptest! {

@@ -2,9 +2,9 @@
 //! columns summed in one instruction. Where there are more tokens, levels are spread to 16-bit numbers once for all of them, those
 //! of even and of odd columns, and so is a level of eight bits always: products of two such bytes overflow.
 
-use super::{Panels, bottom_of, masks, plane_of};
+use super::{Panels, bottom_of, lookup_avx2, masks, plane_of};
 use crate::Isa;
-use crate::unpacked::form::{Form, PANEL, QUAD, QUAD_BYTES, QUADS};
+use crate::unpacked::form::{Form, PANEL, QUAD, QUAD_BYTES, QUADS, half_bytes};
 use crate::unpacked::inputs::{Inputs, Token};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -23,6 +23,11 @@ const GROUPS: usize = 16;
 
 /// The levels of a block as 16-bit numbers: of each quad the even columns and the odd ones, of both halves of the panel.
 type Spread = [[[__m256i; 2]; 2]; QUADS];
+
+/// The first of so many tokens whose products with levels of one bit are looked up, see [`lookup_avx2`].
+pub(super) fn first_looked_up(tokens: usize) -> usize {
+    tokens - tokens % TOKENS
+}
 
 /// See [`super::sums`]. False where the processor cannot.
 pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) -> bool {
@@ -51,6 +56,12 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
     let fours = tokens - tokens % TOKENS;
     if fours > 0 {
         many::<BITS>(panels, inputs, fours, rows, sums);
+    }
+    if BITS == 1 {
+        for token in first_looked_up(tokens)..tokens {
+            lookup_avx2::sums(panels, inputs, token, &mut sums[token * rows..][..rows]);
+        }
+        return;
     }
     for index in 0..panels.count() {
         let panel = panels.panel(index);
@@ -267,6 +278,9 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, half: usize) -> [__m256i;
         let block = &block[half * BYTES..];
         return [load(&block[2 * pair * QUAD_BYTES..]), load(&block[(2 * pair + 1) * QUAD_BYTES..])];
     }
+    if BITS == 1 {
+        return [spread_bits(block, 2 * pair, half), spread_bits(block, 2 * pair + 1, half)];
+    }
     let [lower, all] = masks(BITS);
     let (lower, all) = (_mm256_set1_epi8(lower as i8), _mm256_set1_epi8(all as i8));
     let bytes = load(&block[bottom_of(BITS, pair) * QUAD_BYTES + half * BYTES..]);
@@ -280,6 +294,21 @@ fn quads<const BITS: usize>(block: &[u8], pair: usize, half: usize) -> [__m256i;
         quads[1] = _mm256_or_si256(quads[1], _mm256_and_si256(odd, upper));
     }
     quads
+}
+
+/// The levels of a quad, where each has one bit.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn spread_bits(block: &[u8], quad: usize, half: usize) -> __m256i {
+    let (bytes, shift) = half_bytes(quad);
+    let (rows, _) = block[bytes][half * ROWS..].as_chunks::<ROWS>();
+    let rows = _mm256_set1_epi64x(i64::from_le_bytes(rows[0]));
+    let fours = _mm256_setr_epi8(
+        0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7,
+    );
+    let bits = _mm256_set1_epi32(0x0804_0201 << shift);
+    let bits = _mm256_and_si256(_mm256_shuffle_epi8(rows, fours), bits);
+    _mm256_min_epu8(bits, _mm256_set1_epi8(1))
 }
 
 /// The digits of quad `index`, for every row.

@@ -2,7 +2,7 @@
 
 use crate::Isa;
 use crate::unpacked::form::GROUP;
-use crate::unpacked::inputs::{Digits, LARGEST, ROUNDER, SMALLEST, Scale, Stored, Values};
+use crate::unpacked::inputs::{Digits, ROUNDER, SMALLEST, Scale, Stored, Values};
 use std::arch::x86_64::*;
 
 /// Numbers of a vector.
@@ -33,6 +33,7 @@ pub(in crate::unpacked) fn store(
 
 #[target_feature(enable = "avx2")]
 fn groups(x: &[f32], steps: &[f32], powers: [f32; 2], out: &mut Stored<'_>) {
+    let of_values = out.largest;
     let out = out.values.iter_mut().zip(&mut *out.digits).zip(&mut *out.scales);
     for (group, (x, ((values, digits), scale))) in x.chunks(GROUP).zip(out).enumerate() {
         let mut products = load(x);
@@ -46,14 +47,14 @@ fn groups(x: &[f32], steps: &[f32], powers: [f32; 2], out: &mut Stored<'_>) {
             *product = _mm256_mul_ps(*product, _mm256_set1_ps(powers[0]));
             *product = _mm256_mul_ps(*product, _mm256_set1_ps(powers[1]));
         }
-        *scale = fixed(&products, values, digits);
+        *scale = fixed(&products, of_values, values, digits);
     }
 }
 
-/// A group in fixed point.
+/// A group in fixed point, each value at most `of_values` in magnitude.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn fixed(products: &[__m256; VECTORS], values: &mut Values, digits: &mut Digits) -> Scale {
+fn fixed(products: &[__m256; VECTORS], of_values: f32, values: &mut Values, digits: &mut Digits) -> Scale {
     let magnitude = _mm256_set1_epi32(0x7fff_ffff);
     let mut largest = _mm256_setzero_si256();
     for product in products {
@@ -68,7 +69,7 @@ fn fixed(products: &[__m256; VECTORS], values: &mut Values, digits: &mut Digits)
         (*values, *digits) = Default::default();
         return if largest.is_finite() { Scale::default() } else { Scale { scale: f32::NAN, sum: 0 } };
     }
-    let (inverse, rounder) = (_mm256_set1_ps(LARGEST / largest), _mm256_set1_ps(ROUNDER));
+    let (inverse, rounder) = (_mm256_set1_ps(of_values / largest), _mm256_set1_ps(ROUNDER));
     let mut v = [_mm256_setzero_si256(); VECTORS];
     for (v, product) in v.iter_mut().zip(products) {
         let rounded = _mm256_add_ps(_mm256_mul_ps(*product, inverse), rounder);
@@ -104,7 +105,7 @@ fn fixed(products: &[__m256; VECTORS], values: &mut Values, digits: &mut Digits)
     let [high_digits, low_digits] = digits;
     put_bytes(_mm256_permutevar8x32_epi32(_mm256_packs_epi16(high[0], high[1]), order), high_digits);
     put_bytes(_mm256_permutevar8x32_epi32(_mm256_packs_epi16(low[0], low[1]), order), low_digits);
-    Scale { scale: largest / LARGEST, sum: _mm_cvtsi128_si32(four) }
+    Scale { scale: largest / of_values, sum: _mm_cvtsi128_si32(four) }
 }
 
 /// The numbers of a group, of which the last ones may be missing.

@@ -9,10 +9,6 @@
 macro_rules! bottom {
     ($bits:expr, $pair:expr, $vector:expr, $right:ident) => {
         match ($bits, $pair) {
-            (1, 0) => [$vector, $right::<1>($vector)],
-            (1, 1) => [$right::<2>($vector), $right::<3>($vector)],
-            (1, 2) => [$right::<4>($vector), $right::<5>($vector)],
-            (1, _) => [$right::<6>($vector), $right::<7>($vector)],
             (2 | 3, 0 | 2) => [$vector, $right::<2>($vector)],
             (2 | 3, _) => [$right::<4>($vector), $right::<6>($vector)],
             _ => [$vector, $right::<4>($vector)],
@@ -45,6 +41,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod inputs;
+#[cfg(target_arch = "x86_64")]
+mod lookup_avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -54,14 +52,14 @@ mod tests;
 use super::form::{Form, PANEL};
 use super::inputs::{Inputs, Token};
 use crate::Isa;
+use std::ops::Range;
 
-/// The vector of a block that has the bits at the bottom of quads `2 pair` and `2 pair + 1`, where levels have `bits` bits, fewer
-/// than eight.
+/// The vector of a block that has the bits at the bottom of quads `2 pair` and `2 pair + 1`, where levels have `bits` bits, more
+/// than one and fewer than eight.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn bottom_of(bits: usize, pair: usize) -> usize {
     match bits {
-        1 => 0,
         2 | 3 => pair / 2,
         _ => pair,
     }
@@ -82,7 +80,6 @@ fn plane_of(bits: usize, pair: usize) -> usize {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const fn masks(bits: usize) -> [u8; 2] {
     let bottom: u8 = match bits {
-        1 => 0b1,
         2 | 3 => 0b11,
         4..8 => 0b1111,
         _ => 0xff,
@@ -118,6 +115,19 @@ impl<'a> Panels<'a> {
     fn panel(&self, index: usize) -> &'a [u8] {
         &self.packed[index * self.bytes()..(index + 1) * self.bytes()]
     }
+}
+
+/// Of `tokens` tokens those whose products with levels of a form the processor looks up: their inputs need tables.
+pub(super) fn looked_up(isa: Isa, form: Form, tokens: usize) -> Range<usize> {
+    let first = match isa {
+        _ if form != Form::One => tokens,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 | Isa::Avx512 if Isa::Avx2.is_available() => avx2::first_looked_up(tokens),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon if Isa::Neon.is_available() => 0,
+        _ => tokens,
+    };
+    first..tokens
 }
 
 /// For each of `tokens` tokens the sum of each row of all panels: `sums` has their shape, `[tokens, rows of panels]`.

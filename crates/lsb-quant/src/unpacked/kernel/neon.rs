@@ -1,10 +1,11 @@
 //! A quarter of a panel of rows in a vector: levels of even and of odd columns as 16-bit numbers, their products summed in
-//! two vectors of 32-bit numbers.
+//! two vectors of 32-bit numbers. Of levels of one bit the sums of four products are looked up for a panel in one instruction,
+//! their low and their high bytes apart.
 
 use super::{Panels, bottom_of, masks, plane_of};
 use crate::Isa;
-use crate::unpacked::form::{Form, PANEL, QUAD_BYTES, QUADS};
-use crate::unpacked::inputs::{Inputs, Token};
+use crate::unpacked::form::{Form, LOWER_QUADS, PANEL, QUAD, QUAD_BYTES, QUADS};
+use crate::unpacked::inputs::{Inputs, Scale, Table, Token};
 use std::arch::aarch64::*;
 
 /// Vectors of a panel.
@@ -25,7 +26,7 @@ pub(super) fn sums(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &m
     #[allow(unsafe_code)]
     unsafe {
         match panels.form {
-            Form::One => all::<1>(panels, inputs, tokens, sums),
+            Form::One => all_looked_up(panels, inputs, tokens, sums),
             Form::Two => all::<2>(panels, inputs, tokens, sums),
             Form::Three => all::<3>(panels, inputs, tokens, sums),
             Form::Four => all::<4>(panels, inputs, tokens, sums),
@@ -48,6 +49,52 @@ fn all<const BITS: usize>(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, s
                 some::<BITS>(panel, part, panels.token(inputs, token), out);
             }
         }
+    }
+}
+
+#[target_feature(enable = "neon")]
+fn all_looked_up(panels: &Panels<'_>, inputs: &Inputs, tokens: usize, sums: &mut [f32]) {
+    let rows = panels.count() * PANEL;
+    for index in 0..panels.count() {
+        for token in 0..tokens {
+            let (tables, scales) = inputs.tables(token, panels.first..panels.first + panels.groups);
+            let out = &mut sums[token * rows + index * PANEL..][..PANEL];
+            look_up(panels.panel(index), tables, scales, out);
+        }
+    }
+}
+
+/// The sums of a panel for one token.
+#[inline]
+#[target_feature(enable = "neon")]
+fn look_up(panel: &[u8], tables: &[Table], scales: &[Scale], out: &mut [f32]) {
+    let mut sums = [vdupq_n_f32(0.0); PARTS];
+    let blocks = panel.chunks_exact(Form::One.block_bytes());
+    for ((block, [low, high]), scale) in blocks.zip(tables).zip(scales) {
+        // Of sixteen inputs each, so that they have 16 bits: rows 0 to 7, and the others.
+        let mut totals = [[vdupq_n_s16(0); 2]; 2];
+        for quad in 0..LOWER_QUADS {
+            let bytes = load(&block[quad * PANEL..]);
+            let halves = [vandq_u8(bytes, vdupq_n_u8(0xf)), vshrq_n_u8::<{ QUAD as i32 }>(bytes)];
+            for (upper, (bits, totals)) in halves.into_iter().zip(&mut totals).enumerate() {
+                let quad = quad + upper * LOWER_QUADS;
+                let low = vqtbl1q_u8(load(&low[quad]), bits);
+                let high = vqtbl1q_u8(load(&high[quad]), bits);
+                totals[0] = vaddq_s16(totals[0], vreinterpretq_s16_u8(vzip1q_u8(low, high)));
+                totals[1] = vaddq_s16(totals[1], vreinterpretq_s16_u8(vzip2q_u8(low, high)));
+            }
+        }
+        let scale = vdupq_n_f32(scale.scale);
+        for half in 0..2 {
+            let [a, b] = [totals[0][half], totals[1][half]];
+            let parts = [vaddl_s16(vget_low_s16(a), vget_low_s16(b)), vaddl_high_s16(a, b)];
+            for (sum, part) in sums[2 * half..].iter_mut().zip(parts) {
+                *sum = vaddq_f32(*sum, vmulq_f32(vcvtq_f32_s32(part), scale));
+            }
+        }
+    }
+    for (part, sums) in sums.into_iter().enumerate() {
+        store(sums, &mut out[part * ROWS..]);
     }
 }
 

@@ -6,7 +6,7 @@ use crate::weights::{FEW_TOKENS, PackageWeights, Scratch, open_weights};
 use lsb_format::package::{Fingerprint, ShortDigest, Source};
 use lsb_format::{DType, Error, Tile, Tiling};
 use lsb_quant::{
-    CodecEntry, EncodedTile, Estimate, MatrixInfo, Parameters, Quantizer, Registry, Statistics,
+    Activations, CodecEntry, EncodedTile, Estimate, MatrixInfo, Parameters, Quantizer, Registry, Statistics,
     TensorDecoder, TensorEncoder, TileProducts,
 };
 use std::path::{Path, PathBuf};
@@ -84,16 +84,15 @@ impl TileProducts for Halves {
     fn add_products(
         &self,
         tiles: &[(Tile, &[&[u8]])],
-        x: &[f32],
-        tokens: usize,
+        x: &Activations<'_>,
         y: &mut [f32],
     ) -> lsb_quant::Result<()> {
         for (tile, parts) in tiles {
             let (rows, cols) = (tile.rows as usize, tile.cols as usize);
             let mut values = vec![0.0; tile.weights()];
             self.decode(tile, parts, &mut values)?;
-            for (x, y) in x.chunks(x.len() / tokens).zip(y.chunks_mut(rows)) {
-                let x = &x[tile.col as usize..];
+            for (token, y) in y.chunks_mut(rows).enumerate() {
+                let x = &x.token(token)[tile.col as usize..];
                 for (y, w) in y.iter_mut().zip(values.chunks(cols)) {
                     *y += w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
                 }
@@ -218,7 +217,7 @@ fn tiles_are_multiplied_where_they_lie() {
             let tiles = 3 * row..3 * row + 3;
             let height = weights.tiling().tile(3 * row).rows;
             let mut y = vec![1.0; 2 * height as usize];
-            weights.add_products(tiles, &x, 2, &mut y, &mut scratch).unwrap();
+            weights.add_products(tiles, &Activations::new(&x, 2), &mut y, &mut scratch).unwrap();
             let places = (0..2).flat_map(|t| (4 * row..4 * row + height).map(move |r| (t, r)));
             for (y, (t, r)) in y.iter().zip(places) {
                 let dot: f32 = (0..COLS).map(|c| value(r, c) * x[(t * COLS + c) as usize]).sum();
@@ -229,7 +228,7 @@ fn tiles_are_multiplied_where_they_lie() {
     assert!(scratch.held_bytes() <= source.open(0).unwrap().scratch_bytes());
     let without = source.open(2).unwrap();
     assert!(!without.has_products(2));
-    let e = without.add_products(0..1, &x, 2, &mut [0.0; 8], &mut scratch).unwrap_err();
+    let e = without.add_products(0..1, &Activations::new(&x, 2), &mut [0.0; 8], &mut scratch).unwrap_err();
     assert!(e.to_string().contains("no products of its own"), "{e}");
 }
 
