@@ -65,7 +65,7 @@ fn one_token(bench: &mut Bench, stage: &str, codec: &str, subject: &Subject, cod
     let read = whole(|| bench.all.install(|| memory::read(&words)));
     let seconds = bench.effort.compare(&mut [ours, read]);
     let limit = size_of_val(&*words) as f64 / seconds[1] / 1e9;
-    let protocol = "Tiles multiplied with one token of f32 activations as they are unpacked, on all threads; GB are stored bytes, \
+    let protocol = "Tiles multiplied with one token as they are unpacked, on all threads; GB are stored bytes, \
                     beside the reading of memory on as many threads.";
     let ours = Figure::new(coded.bytes() / seconds[0] / 1e9, "GB/s");
     let wanted = if codec == "outlier-binary" { Limit::AtLeast(0.6) } else { Limit::None };
@@ -96,8 +96,8 @@ fn batch(bench: &mut Bench, stage: &str, subject: &Subject, coded: &Coded) -> Ou
         Yardstick::Measured(rate(seconds[1]), "f32 matrix product".into()),
         Limit::AtLeast(1.0 / 1.3),
         if integers {
-            "Tiles decoded once, to integers of a byte each, and multiplied with 64 tokens of 16-bit \
-             activations, on all threads, as a prompt is; beside the product with f32 weights that are in memory."
+            "Tiles decoded once, to integers, and multiplied with 64 tokens of activations in fixed point, on all \
+             threads, as a prompt is; beside the product with f32 weights that are in memory."
         } else {
             "Rows of tiles decoded to f32 once and multiplied with 64 tokens, on all threads, as a forward pass does; beside the \
              product with f32 weights that are in memory."
@@ -128,7 +128,7 @@ fn unpacked(bench: &mut Bench, [one, many]: [&str; 2], subject: &Subject, coded:
         ]);
         let limit = size_of_val(&*words) as f64 / seconds[1] / 1e9;
         let protocol = format!(
-            "Tiles unpacked to {:.2} bits a weight, multiplied with one token of 16-bit activations, on all threads; GB are \
+            "Tiles unpacked to {:.2} bits a weight, multiplied with one token of activations in fixed point, on all threads; GB are \
              unpacked bytes, beside the reading of memory on as many threads.",
             8.0 * bytes / subject.n_weights()
         );

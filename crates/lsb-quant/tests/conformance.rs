@@ -62,7 +62,7 @@ fn twice_the_largest_input(codec: &dyn Quantizer) -> f64 {
 
 #[test]
 fn products_are_those_of_decoded_weights() {
-    let (mut with_products, mut unpacking) = (0, 0);
+    let (mut without_products, mut unpacking) = (0, 0);
     for (name, codec) in codecs() {
         for (rows, cols, dtype) in [(700, 1100, DType::BF16), (1, 40, DType::F32), (513, 3, DType::F16)] {
             let (matrix, tokens) = (matrix(rows, cols, dtype), 3);
@@ -76,8 +76,10 @@ fn products_are_those_of_decoded_weights() {
             }
             let encoded = encode(&*codec, &matrix, &bytes_of(dtype, &weights), 3).unwrap();
             let decoder = codec.decoder(&matrix, &encoded.side).unwrap();
-            let Some(products) = decoder.products() else { continue };
-            with_products += 1;
+            let Some(products) = decoder.products() else {
+                without_products += 1;
+                continue;
+            };
             unpacking += usize::from(products.unpacks());
             let decoded = decode(&*codec, &matrix, &encoded, usize::MAX).unwrap();
             let x = gaussian(6, tokens * cols as usize);
@@ -152,7 +154,7 @@ fn products_are_those_of_decoded_weights() {
             }
         }
     }
-    assert!(with_products > unpacking && unpacking > 0, "some codecs multiply, and of these some unpack");
+    assert!(without_products > 0 && unpacking > 0, "some codecs multiply and unpack");
 }
 
 #[test]
