@@ -10,10 +10,10 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 /// Rows of a vector.
-const ROWS: usize = PANEL / 2;
+pub(super) const ROWS: usize = PANEL / 2;
 
 /// Bytes of a vector.
-const BYTES: usize = QUAD_BYTES / 2;
+pub(super) const BYTES: usize = QUAD_BYTES / 2;
 
 /// Tokens at a time, where there are so many: what is added up stays in registers.
 const TOKENS: usize = 4;
@@ -329,7 +329,7 @@ fn two(values: &[i16], index: usize) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(bytes: &[u8]) -> __m256i {
+pub(super) fn load(bytes: &[u8]) -> __m256i {
     let bytes: &[u8] = &bytes[..BYTES];
     // SAFETY: there are 32 bytes.
     #[allow(unsafe_code)]
@@ -340,7 +340,7 @@ fn load(bytes: &[u8]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_sums(sums: &[f32]) -> __m256 {
+pub(super) fn load_sums(sums: &[f32]) -> __m256 {
     let sums: &[f32] = &sums[..ROWS];
     // SAFETY: there are 8 numbers.
     #[allow(unsafe_code)]
@@ -351,7 +351,7 @@ fn load_sums(sums: &[f32]) -> __m256 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(sums: __m256, out: &mut [f32]) {
+pub(super) fn store(sums: __m256, out: &mut [f32]) {
     let out: &mut [f32] = &mut out[..ROWS];
     // SAFETY: there is room for 8 numbers.
     #[allow(unsafe_code)]

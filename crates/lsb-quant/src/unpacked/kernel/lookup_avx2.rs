@@ -2,15 +2,10 @@
 //! their high bytes apart. A panel is in each half of a vector, with other quads.
 
 use super::Panels;
+use super::avx2::{BYTES, ROWS, load, load_sums, store};
 use crate::unpacked::form::{Form, PANEL, QUAD};
 use crate::unpacked::inputs::{Inputs, Scale, Table};
 use std::arch::x86_64::*;
-
-/// Rows of a vector of sums.
-const ROWS: usize = PANEL / 2;
-
-/// Bytes of a vector.
-const BYTES: usize = 32;
 
 /// Groups at a time: their tables take 16 KB, half of the first cache.
 const GROUPS: usize = 64;
@@ -64,37 +59,4 @@ fn add_some(blocks: &[u8], tables: &[Table], scales: &[Scale], out: &mut [f32; P
     }
     store(sums[0], &mut out[..ROWS]);
     store(sums[1], &mut out[ROWS..]);
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load(bytes: &[u8]) -> __m256i {
-    let bytes: &[u8] = &bytes[..BYTES];
-    // SAFETY: there are 32 bytes.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_loadu_si256(bytes.as_ptr().cast())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_sums(sums: &[f32]) -> __m256 {
-    let sums: &[f32] = &sums[..ROWS];
-    // SAFETY: there are 8 numbers.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_loadu_ps(sums.as_ptr())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store(sums: __m256, out: &mut [f32]) {
-    let out: &mut [f32] = &mut out[..ROWS];
-    // SAFETY: there is room for 8 numbers.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm256_storeu_ps(out.as_mut_ptr(), sums);
-    }
 }
