@@ -1,6 +1,6 @@
 //! Tables of many a decoder chooses among: small ones.
 
-use super::share::Shares;
+use super::share::{FEW, Shares};
 use super::table::{PRECISION, TOTAL, Table};
 
 /// The symbols of a table that can be coded and their frequencies, which sum to `2^12`.
@@ -15,12 +15,22 @@ pub struct Alphabet {
 impl Alphabet {
     /// The alphabet of symbols that occur so often each, in increasing order, in the place of another; as it was, and false,
     /// if none does. Frequencies are those of [`Table::from_counts`].
-    pub fn set(&mut self, counts: impl Iterator<Item = (u8, u64)>) -> bool {
-        let Some(shares) = Shares::of(counts) else { return false };
+    pub fn set(&mut self, counts: impl Iterator<Item = (u8, u64)> + Clone) -> bool {
+        // Most are small, and made again and again.
+        match Shares::<FEW>::of(counts.clone()) {
+            Some(few) => self.put(few.iter()),
+            None => Shares::<256>::of(counts).is_some_and(|all| self.put(all.iter())),
+        }
+    }
+
+    fn put(&mut self, shares: impl ExactSizeIterator<Item = (u8, u16)>) -> bool {
+        if shares.len() == 0 {
+            return false;
+        }
         self.symbols.clear();
         self.starts.clear();
         let mut start = 0;
-        for (symbol, frequency) in shares.iter() {
+        for (symbol, frequency) in shares {
             self.symbols.push(symbol);
             self.starts.push(start);
             start += frequency;
@@ -45,8 +55,9 @@ impl Alphabet {
             let next = self.symbols.get(i + 1).copied().unwrap_or(0);
             let next_end = self.starts.get(i + 2).copied().unwrap_or(end);
             let bucket = Bucket { start, freqs: [end - start, next_end - end], symbols: [symbol, next] };
-            let mut at = usize::from(start).div_ceil(BUCKET);
+            let first = usize::from(start).div_ceil(BUCKET);
             let end = usize::from(end).div_ceil(BUCKET);
+            let mut at = first;
             while at < end {
                 // A whole chunk at a time: what lies beyond the end belongs to symbols that come next.
                 match out.buckets[at..].first_chunk_mut::<CHUNK>() {
@@ -55,7 +66,24 @@ impl Alphabet {
                 }
                 at += CHUNK;
             }
+            // Of more than two symbols those two that have most of the bucket.
+            if first < end && i + 2 < self.symbols.len() && usize::from(next_end) < end * BUCKET {
+                out.buckets[end - 1] = self.best_pair(i, (end - 1) * BUCKET);
+            }
         }
+    }
+
+    /// Two neighbours from symbol `i` on which have most of the bucket from slot `from` on.
+    fn best_pair(&self, i: usize, from: usize) -> Bucket {
+        let to = from + BUCKET;
+        let slots = |ends: &[u16]| usize::from(ends[2]).min(to) - usize::from(ends[0]).clamp(from, to);
+        let pairs = self.starts[i..].windows(3).zip(self.symbols[i..].windows(2));
+        let best = pairs.take_while(|(ends, _)| usize::from(ends[0]) < to).max_by_key(|(ends, _)| slots(ends));
+        best.map_or(Bucket::default(), |(ends, symbols)| Bucket {
+            start: ends[0],
+            freqs: [ends[1] - ends[0], ends[2] - ends[1]],
+            symbols: [symbols[0], symbols[1]],
+        })
     }
 
     /// The symbol of a slot below `2^12`, its frequency, and slots of it before that one.
@@ -72,10 +100,10 @@ impl Alphabet {
 const CHUNK: usize = 8;
 
 /// A bucket is `2^BUCKET_BITS` slots of a [`BucketTable`].
-pub const BUCKET_BITS: u32 = 4;
+pub const BUCKET_BITS: u32 = 5;
 const BUCKET: usize = 1 << BUCKET_BITS;
 
-/// What the slots of a bucket hold: the symbol of its first slot and the next symbol that is used.
+/// What the slots of a bucket hold: two neighbours among the symbols that are used, those that most slots belong to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct Bucket {
@@ -87,9 +115,9 @@ pub struct Bucket {
     pub symbols: [u8; 2],
 }
 
-/// As [`DecodeTable`](super::DecodeTable), but a look-up is of a bucket of 2^4 slots: 2 KB, an eighth of the other. Slots that
-/// belong to neither of the two symbols in their bucket are rare, for three symbols must have fewer than 2^4 slots together;
-/// the [`Alphabet`] knows what they are.
+/// As [`DecodeTable`](super::DecodeTable), but a look-up is of a bucket of 2^5 slots: 1 KB, a sixteenth of the other, so that the
+/// first cache holds the tables of a dozen classes. Slots that belong to neither of the two symbols in their bucket are
+/// rare, for those are the two that have most of it; the [`Alphabet`] knows what they are.
 ///
 /// Tables of a slice lie one behind the other without anything between, so that one index reaches all of them.
 #[derive(Clone, Debug)]
@@ -98,7 +126,7 @@ pub struct BucketTable {
     buckets: [Bucket; TOTAL as usize / BUCKET],
 }
 
-const _: () = assert!(size_of::<BucketTable>() == 2 << 10, "no gaps");
+const _: () = assert!(size_of::<BucketTable>() == 1 << 10, "no gaps");
 
 impl Default for BucketTable {
     /// A table that decodes nothing, to be written over.

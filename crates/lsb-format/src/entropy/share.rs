@@ -4,25 +4,24 @@ use super::table::TOTAL;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The symbols that occur. Numbers are whole, and kept in f64 because compilers handle several of those at once: all of them,
-/// and all products below, are under `2^53`.
-pub(super) struct Shares {
+/// Symbols that occur, `N` at most. Numbers are whole, and kept in f64 because compilers handle several of those at once: all of
+/// them, and all products below, are under `2^53`.
+pub(super) struct Shares<const N: usize> {
     n: usize,
-    symbols: [u8; 256],
-    counts: [f64; 256],
-    frequencies: [f64; 256],
+    symbols: [u8; N],
+    counts: [f64; N],
+    frequencies: [f64; N],
 }
 
-impl Shares {
-    /// Shares of symbols that occur so often, in increasing order; `None` if none does.
-    pub(super) fn of(counts: impl Iterator<Item = (u8, u64)>) -> Option<Shares> {
-        let mut used = [0; 256];
-        let mut out = Shares { n: 0, symbols: [0; 256], counts: [0.0; 256], frequencies: [0.0; 256] };
+impl<const N: usize> Shares<N> {
+    /// Shares of symbols that occur so often, in increasing order; `None` if there are too many.
+    pub(super) fn of(counts: impl Iterator<Item = (u8, u64)>) -> Option<Shares<N>> {
+        let mut used = [0; N];
+        let mut out = Shares { n: 0, symbols: [0; N], counts: [0.0; N], frequencies: [0.0; N] };
         let mut all = 0;
-        for ((symbol, count), (used, symbols)) in
-            counts.filter(|&(_, count)| count > 0).zip(used.iter_mut().zip(&mut out.symbols))
-        {
-            (*used, *symbols) = (count, symbol);
+        for (symbol, count) in counts.filter(|&(_, count)| count > 0) {
+            *used.get_mut(out.n)? = count;
+            out.symbols[out.n] = symbol;
             all |= count;
             out.n += 1;
         }
@@ -32,11 +31,11 @@ impl Shares {
             *out = f64::from(((count >> shift) as u32).max(1));
         }
         out.share_out();
-        (out.n > 0).then_some(out)
+        Some(out)
     }
 
     /// Symbols and their frequencies.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u8, u16)> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (u8, u16)> {
         self.symbols[..self.n].iter().zip(&self.frequencies).map(|(&symbol, &f)| (symbol, f as u16))
     }
 
@@ -47,10 +46,10 @@ impl Shares {
             let floor = floor_share(c, sum);
             *f = if floor < 1.0 { 1.0 } else { floor };
         }
-        let missing = f64::from(TOTAL) - frequencies.iter().sum::<f64>();
+        let mut missing = f64::from(TOTAL) - frequencies.iter().sum::<f64>();
         if missing > 0.0 {
-            // The gain of f -> f + 1 is about c / (f + 1/2).
-            settle(counts, frequencies, missing, |c, f| c / (2.0 * f + 1.0));
+            missing -= round_up::<N>(counts, frequencies, sum, missing);
+            settle(counts, frequencies, missing, gain);
         } else {
             // The loss of f -> f - 1 is about c / (f - 1/2); the smallest loss has the largest inverse.
             settle(counts, frequencies, missing, |c, f| if f > 1.0 { (2.0 * f - 1.0) / c } else { 0.0 });
@@ -58,8 +57,45 @@ impl Shares {
     }
 }
 
+/// The gain of f -> f + 1 is about c / (f + 1/2); this is half of it.
+#[inline(always)]
+fn gain(c: f64, f: f64) -> f64 {
+    c / (2.0 * f + 1.0)
+}
+
+/// Of `missing` steps up that [`settle`] would take with the largest [`gain`], all those that gain more than a share that ends in
+/// 1/2, or `missing` of them; says how many.
+///
+/// With `s = 2^12 c / sum` the gain is `sum / 2^12 * s / (2 f + 1)`: where `f` is `s` rounded down, it is more than half of
+/// `sum / 2^12` just where `s` is nearer to `f + 1`, that of a second step never is, nor is that of a share below 1.
+fn round_up<const N: usize>(counts: &[f64], frequencies: &mut [f64], sum: f64, missing: f64) -> f64 {
+    let half = sum / f64::from(2 * TOTAL);
+    let mut gains = [f64::INFINITY; N];
+    let mut taken = 0.0;
+    for (gain_of, (&c, f)) in gains.iter_mut().zip(counts.iter().zip(&mut *frequencies)) {
+        let gain = gain(c, *f);
+        if gain > half {
+            (*gain_of, *f) = (gain, *f + 1.0);
+            taken += 1.0;
+        }
+    }
+    while taken > missing {
+        // The smallest is taken back, of equals the last.
+        let mut least = 0;
+        for (i, gain) in gains[..counts.len()].iter().enumerate() {
+            if *gain <= gains[least] {
+                least = i;
+            }
+        }
+        gains[least] = f64::INFINITY;
+        frequencies[least] -= 1.0;
+        taken -= 1.0;
+    }
+    taken
+}
+
 /// So few symbols are gone through faster than they are kept in a heap.
-const FEW: usize = 48;
+pub(super) const FEW: usize = 48;
 
 /// The whole number nearest to one between 0 and `2^51`.
 #[inline(always)]

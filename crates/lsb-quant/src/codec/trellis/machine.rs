@@ -9,8 +9,6 @@
 //! (1990); union codebooks: M. Joshi, V. Crump and T. Fischer, "Image subband coding using arithmetic coded trellis
 //! coded quantization" (1995). Codes: G. Ungerboeck, "Trellis-coded modulation with redundant signal sets" (1987).
 
-use lsb_format::entropy::{BUCKET_BITS, PRECISION};
-
 /// Numbers of states there are machines for.
 pub(super) const STATES: [u32; 7] = [4, 8, 16, 32, 64, 128, 256];
 
@@ -102,11 +100,9 @@ fn parity(bits: u8) -> u8 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Register(pub(super) u16);
 
-const _: () = assert!(Register::SET >= 8 && Register::SET + 8 <= 16, "each part holds eight bits of a state");
-
 impl Register {
-    /// Place of the bit that says if levels are odd: a table of as many buckets above the other one.
-    pub(super) const SET: u32 = PRECISION - BUCKET_BITS;
+    /// Place of the bit that says if levels are odd: each part holds eight bits of a state.
+    pub(super) const SET: u32 = 8;
     /// Bits that stay when all are moved down: none moves from one part into the other.
     pub(super) const STAY: u16 = !(1 << (Self::SET - 1));
 

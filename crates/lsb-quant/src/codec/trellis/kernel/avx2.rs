@@ -1,7 +1,7 @@
 //! The 32 lanes of a tile in two vectors of 16-bit numbers, those of a state of the coder in four: low halves and high ones.
 
 use super::x86::load_pair;
-use super::{Code, Lookups, Register, Stream, correct};
+use super::{Code, Lookups, ODD_BITS, Register, Stream, TABLE_BITS, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
 use std::arch::x86_64::*;
@@ -65,7 +65,7 @@ fn decode_rows(stream: &mut Stream<'_>) -> usize {
         let Some(window) = words[taken..].first_chunk::<LANES>() else { break };
         let (index_a, index_b) = (a.index(stream.code.rows[done]), b.index(stream.code.rows[done]));
         // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the
-        // upper 8 of the low 12 bits of a state, and a table has 2^8 buckets, one table behind the other.
+        // upper 7 of the low 12 bits of a state, and a table has 2^7 buckets, one table behind the other.
         #[allow(unsafe_code)]
         let (drawn_a, drawn_b) = unsafe { (look_up(index_a, buckets), look_up(index_b, buckets)) };
         let (level_a, here) = a.advance(&drawn_a, &stream.code, window);
@@ -119,11 +119,19 @@ impl Half {
         // The table: that of the class, or the one after it where levels are odd.
         let class =
             _mm256_max_epi16(_mm256_add_epi16(_mm256_set1_epi16(term), self.cols), _mm256_setzero_si256());
-        let class = _mm256_slli_epi16::<{ Register::SET as i32 + 1 }>(_mm256_min_epi16(class, self.caps));
-        let odd = _mm256_and_si256(self.trellis, _mm256_set1_epi16(1 << Register::SET));
+        let class = _mm256_slli_epi16::<{ TABLE_BITS as i32 + 1 }>(_mm256_min_epi16(class, self.caps));
+        let odd = self.odd();
         let field = _mm256_set1_epi16((1 << PRECISION) - 1);
         let bucket = _mm256_srli_epi16::<{ BUCKET_BITS as i32 }>(_mm256_and_si256(self.low, field));
         _mm256_or_si256(_mm256_or_si256(class, odd), bucket)
+    }
+
+    /// The bit above the number of a bucket where levels are odd.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn odd(&self) -> __m256i {
+        let brought_down = _mm256_srli_epi16::<{ ODD_BITS as i32 }>(self.trellis);
+        _mm256_and_si256(brought_down, _mm256_set1_epi16(1 << TABLE_BITS))
     }
 
     /// The levels of the row of these buckets, and how many lanes took a word.
@@ -140,7 +148,8 @@ impl Half {
         let mut freq = _mm256_blendv_epi8(next, first, is_first);
         let mut symbol =
             _mm256_blendv_epi8(_mm256_srli_epi16::<8>(symbols), _mm256_and_si256(symbols, byte), is_first);
-        let beyond = !mask(_mm256_cmpgt_epi16(freq, bias));
+        // Slots before those of the first symbol are, as unsigned numbers, the largest.
+        let beyond = mask(_mm256_cmpeq_epi16(_mm256_max_epu16(freq, bias), bias));
         if beyond != 0 {
             let (slots, index) = (to_array(slot), to_array(index));
             let [mut symbols, mut freqs, mut biases] = [to_array(symbol), to_array(freq), to_array(bias)];
@@ -167,7 +176,7 @@ impl Half {
         self.low = _mm256_blendv_epi8(low, word, is_low);
 
         // Twice the symbol, and the set below it.
-        let set = _mm256_and_si256(_mm256_srli_epi16::<{ Register::SET as i32 }>(self.trellis), one);
+        let set = _mm256_srli_epi16::<{ TABLE_BITS as i32 }>(self.odd());
         let level = _mm256_add_epi16(_mm256_add_epi16(symbol, symbol), set);
         // The bit that goes in: the lowest of the symbol, turned.
         let bit = _mm256_and_si256(_mm256_xor_si256(symbol, self.trellis), one);

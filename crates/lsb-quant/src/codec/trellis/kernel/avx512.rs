@@ -4,7 +4,7 @@
 //! come back, and a processor that waits for one tile works on the other.
 
 use super::x86::load_pair;
-use super::{Code, Lookups, Register, Stream, correct};
+use super::{Code, Lookups, ODD_BITS, Register, Stream, TABLE_BITS, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, PRECISION};
 use std::arch::x86_64::*;
@@ -138,15 +138,16 @@ impl<'a> Tile<'a> {
     #[inline]
     fn look_up<const SITE: u8, const GATHER: bool>(&self, term: i16) -> Lookups<__m512i> {
         let field = _mm512_set1_epi16((1 << PRECISION) - 1);
-        let odd = _mm512_set1_epi16(1 << Register::SET);
+        let odd = _mm512_set1_epi16(1 << TABLE_BITS);
         // The table: that of the class, or the one after it where levels are odd.
         let class = _mm512_add_epi16(_mm512_set1_epi16(term), self.cols);
         let class = _mm512_min_epi16(_mm512_max_epi16(class, _mm512_setzero_si512()), self.caps);
-        let class = _mm512_slli_epi16::<{ Register::SET + 1 }>(class);
-        let table = _mm512_ternarylogic_epi32::<OR_AND>(class, self.trellis, odd);
+        let class = _mm512_slli_epi16::<{ TABLE_BITS + 1 }>(class);
+        let brought_down = _mm512_srli_epi16::<ODD_BITS>(self.trellis);
+        let table = _mm512_ternarylogic_epi32::<OR_AND>(class, brought_down, odd);
         let bucket = _mm512_srli_epi16::<BUCKET_BITS>(_mm512_and_si512(self.low, field));
         // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the
-        // upper 8 of the low 12 bits of a state, and a table has 2^8 buckets, one table behind the other.
+        // upper 7 of the low 12 bits of a state, and a table has 2^7 buckets, one table behind the other.
         #[allow(unsafe_code)]
         unsafe {
             look_up::<SITE, GATHER>(_mm512_or_si512(table, bucket), self.code.tables.as_ptr().cast())
@@ -174,7 +175,8 @@ impl<'a> Tile<'a> {
         let mut freq = _mm512_ternarylogic_epi32::<SELECT>(is_first, first, next);
         let symbols = _mm512_ternarylogic_epi32::<SELECT>(is_first, symbols, _mm512_srli_epi16::<8>(symbols));
         let mut symbol = _mm512_and_si512(symbols, _mm512_set1_epi16(0xff));
-        let beyond = _mm512_cmpge_epi16_mask(bias, freq);
+        // Slots before those of the first symbol are, as unsigned numbers, the largest.
+        let beyond = _mm512_cmpge_epu16_mask(bias, freq);
         if beyond != 0 {
             let (slots, index) = (to_array(slot), to_array(index));
             let [mut symbols, mut freqs, mut biases] = [to_array(symbol), to_array(freq), to_array(bias)];

@@ -21,10 +21,17 @@ use super::shape::level_of;
 use crate::isa::Isa;
 use crate::lanes::{Lanes, Work, dispatch};
 use lsb_format::Result;
-use lsb_format::entropy::{Alphabet, BucketTable, LANES, RunDecoder};
+use lsb_format::entropy::{Alphabet, BUCKET_BITS, BucketTable, LANES, PRECISION, RunDecoder};
 
 /// What a missing column adds to the class of its samples.
 pub(super) const MISSING: i16 = 1 << 14;
+
+/// Bits of the number that a bucket has in its table. The bit above them says if levels are odd, those above that one are the class.
+const TABLE_BITS: u32 = PRECISION - BUCKET_BITS;
+
+/// How far the bit of a [`Register`] that says if levels are odd is above that place.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const ODD_BITS: u32 = Register::SET - TABLE_BITS;
 
 /// What the symbols of a tile mean.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +104,7 @@ fn correct<const N: usize>(
     while lanes != 0 {
         let lane = lanes.trailing_zeros() as usize;
         lanes &= lanes - 1;
-        let alphabet = &code.alphabets[usize::from(index[lane] >> Register::SET)];
+        let alphabet = &code.alphabets[usize::from(index[lane] >> TABLE_BITS)];
         let (symbol, freq, bias) = alphabet.at(slots[lane]);
         (symbols[lane], freqs[lane], biases[lane]) = (symbol.into(), freq, bias);
     }
@@ -148,7 +155,7 @@ impl<'a> Stream<'a> {
         escapes: &'a mut Vec<Escape>,
     ) -> Result<Self> {
         assert!(code.tables.len() >= 4 && code.tables.len().is_multiple_of(2), "two tables for every class");
-        assert!(code.tables.len() <= 1 << (16 - Register::SET), "numbers of buckets have 16 bits");
+        assert!(code.tables.len() <= 1 << (16 - TABLE_BITS), "numbers of buckets have 16 bits");
         let run = RunDecoder::new(bytes, LANES * code.rows.len() * code.cols.len())?;
         levels.resize(code.rows.len(), [0; LANES]);
         escapes.clear();
@@ -244,7 +251,8 @@ pub(super) fn next_groups<'a>(a: &mut Stream<'a>, b: &mut Stream<'a>, isa: Isa) 
         Isa::Avx512 if avx512::is_available() => Some(avx512::decode([a, b])),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => Some(neon::decode([a, b])),
-        // The sixteen registers of AVX2 hold the lanes of one tile: two side by side are slower than one after the other.
+        // Where there is AVX2 alone, sixteen registers hold the lanes of one tile, and the first cache its tables: two side by side are
+        // slower than one after the other.
         _ => None,
     };
     let [of_a, of_b] = together.map_or_else(|| [decode(a, isa), decode(b, isa)], |done| [done; 2]);

@@ -1,7 +1,7 @@
 //! 32 lanes in eight vectors of 4, of one tile or of two. There is no gather: entries of tables are loaded one by one,
 //! straight into lanes.
 
-use super::{Code, Register, Stream, correct};
+use super::{Code, ODD_BITS, Register, Stream, TABLE_BITS, correct};
 use crate::isa::Isa;
 use lsb_format::entropy::{BUCKET_BITS, LANES, LOW, PRECISION};
 use std::arch::aarch64::*;
@@ -62,8 +62,8 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
         std::array::from_fn::<_, PARTS, _>(|part| Lanes {
             coder: load_u32(&stream.run.states[part * PART..]),
             trellis: load_u32(&stream.trellis.map(|r| u32::from(r.0))[part * PART..]),
-            cols: vshlq_n_s32::<{ Register::SET as i32 + 1 }>(widen(&cols[part * PART..])),
-            caps: vshlq_n_s32::<{ Register::SET as i32 + 1 }>(widen(&caps[part * PART..])),
+            cols: vshlq_n_s32::<{ TABLE_BITS as i32 + 1 }>(widen(&cols[part * PART..])),
+            caps: vshlq_n_s32::<{ TABLE_BITS as i32 + 1 }>(widen(&caps[part * PART..])),
         })
     });
     let codes = std::array::from_fn::<_, K, _>(|k| streams[k].code);
@@ -86,7 +86,7 @@ fn decode_rows<const K: usize>(mut streams: [&mut Stream<'_>; K]) -> usize {
         for k in 0..K {
             let mut parts = [vdupq_n_u32(0); PARTS];
             let mut here = 0;
-            let term = vdupq_n_s32(i32::from(codes[k].rows[row]) << (Register::SET + 1));
+            let term = vdupq_n_s32(i32::from(codes[k].rows[row]) << (TABLE_BITS + 1));
             for (lanes, part) in lanes[k].iter_mut().zip(&mut parts) {
                 // The parts before took at most 4 words each: 4 more are there.
                 let refill = load_words(&windows[k][here..]);
@@ -129,11 +129,12 @@ fn step(
     // The table: that of the class, or the one after it where levels are odd.
     let class = vmaxq_s32(vaddq_s32(term, lanes.cols), vdupq_n_s32(0));
     let class = vreinterpretq_u32_s32(vminq_s32(class, lanes.caps));
-    let odd = vandq_u32(lanes.trellis, vdupq_n_u32(1 << Register::SET));
+    let brought_down = vshrq_n_u32::<{ ODD_BITS as i32 }>(lanes.trellis);
+    let odd = vandq_u32(brought_down, vdupq_n_u32(1 << TABLE_BITS));
     let slot = vandq_u32(lanes.coder, vdupq_n_u32((1 << PRECISION) - 1));
     let index = vorrq_u32(vorrq_u32(class, odd), vshrq_n_u32::<{ BUCKET_BITS as i32 }>(slot));
     // SAFETY: the tables of class c are 2 c and 2 c + 1 and those of the largest class, the caps, are there; a bucket is the upper
-    // 8 of the low 12 bits of a state, and a table has 2^8 buckets, one table behind the other.
+    // 7 of the low 12 bits of a state, and a table has 2^7 buckets, one table behind the other.
     #[allow(unsafe_code)]
     let [low, high] = unsafe { gather(code.tables.as_ptr().cast(), index) };
 
@@ -164,7 +165,7 @@ fn step(
     lanes.coder = vbslq_u32(is_low, refilled, coder);
 
     // Twice the symbol, and the set below it.
-    let level = vorrq_u32(vaddq_u32(symbol, symbol), vshrq_n_u32::<{ Register::SET as i32 }>(odd));
+    let level = vorrq_u32(vaddq_u32(symbol, symbol), vshrq_n_u32::<{ TABLE_BITS as i32 }>(odd));
     // The bit that goes in, the lowest of the symbol, turned, in all bits.
     let bit = vtstq_u32(veorq_u32(symbol, lanes.trellis), one);
     let moved = vandq_u32(vshrq_n_u32::<1>(lanes.trellis), vdupq_n_u32(Register::STAY.into()));
