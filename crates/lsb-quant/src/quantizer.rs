@@ -258,6 +258,11 @@ pub trait TileProducts: Send + Sync {
         self.unpacks()
     }
 
+    /// Bytes that [`Activations`] come to take for each number, besides the number itself, in products of unpacked tiles.
+    fn activation_bytes(&self) -> usize {
+        0
+    }
+
     /// Unpacks tiles, neighbours in one row of tiles with their parts, to be multiplied more than once. Two tiles at once are
     /// faster than one by one.
     ///

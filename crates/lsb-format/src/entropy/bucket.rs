@@ -78,7 +78,8 @@ impl Alphabet {
         let to = from + BUCKET;
         let slots = |ends: &[u16]| usize::from(ends[2]).min(to) - usize::from(ends[0]).clamp(from, to);
         let pairs = self.starts[i..].windows(3).zip(self.symbols[i..].windows(2));
-        let best = pairs.take_while(|(ends, _)| usize::from(ends[0]) < to).max_by_key(|(ends, _)| slots(ends));
+        let best =
+            pairs.take_while(|(ends, _)| usize::from(ends[0]) < to).max_by_key(|(ends, _)| slots(ends));
         best.map_or(Bucket::default(), |(ends, symbols)| Bucket {
             start: ends[0],
             freqs: [ends[1] - ends[0], ends[2] - ends[1]],

@@ -1,6 +1,6 @@
 //! Reused buffers into which bands of weights are decoded.
 
-use super::products::PARTS_BYTES;
+use super::products::{PARTS_BYTES, kept_bytes};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 use lsb_stream::{Scratch, TensorWeights};
@@ -30,8 +30,10 @@ pub(crate) struct Band {
 }
 
 impl Bands {
-    /// Bands for matrices whose widest row has `row` weights: as many as there are threads, or as fit in `bytes`, but one.
+    /// Bands for matrices whose widest row has `row` weights: as many as there are threads, or as fit in `bytes` beside what
+    /// products take, but one.
     pub(crate) fn new(row: usize, bytes: u64) -> Bands {
+        let bytes = bytes.saturating_sub(Bands::products_bytes(row));
         let fit = usize::try_from(bytes / Bands::lane_bytes(row)).unwrap_or(usize::MAX);
         Bands {
             free: Mutex::default(),
@@ -47,9 +49,14 @@ impl Bands {
         2 * 4 * row.max(BAND_WEIGHTS) as u64 + (4 + 2) * lsb_format::TILE_WEIGHTS
     }
 
-    /// Bytes of all bands for such matrices.
+    /// Bytes of products that are made without bands.
+    fn products_bytes(row: usize) -> u64 {
+        PARTS_BYTES as u64 + kept_bytes(row)
+    }
+
+    /// Bytes of all bands for such matrices, and of products that are made without them.
     pub(crate) fn bytes(&self, row: usize) -> u64 {
-        self.lanes as u64 * Bands::lane_bytes(row) + PARTS_BYTES as u64
+        self.lanes as u64 * Bands::lane_bytes(row) + Bands::products_bytes(row)
     }
 
     /// How many bands there are.

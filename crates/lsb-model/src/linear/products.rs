@@ -14,6 +14,9 @@ const MOST_TOKENS: usize = 512;
 /// Bytes of partial sums that lie in memory at once, but for those of one row of tiles.
 pub(super) const PARTS_BYTES: usize = 1 << 20;
 
+/// Bytes that activations take at most in the form in which tiles multiply them, but for [`TOKENS`].
+const ACTIVATIONS_BYTES: usize = 8 << 20;
+
 /// Tiles that are multiplied together.
 const PAIR: u64 = 2;
 
@@ -40,7 +43,9 @@ pub(super) fn times_rows(
     }
     let tiling = weights.products_tiling(tokens);
     let token_bytes = 4 * tiling.tile_rows().min(tiling.rows()) as usize;
-    let at_once = (PARTS_BYTES / (token_bytes * bands.lanes())).clamp(TOKENS, MOST_TOKENS);
+    let at_once = (PARTS_BYTES / (token_bytes * bands.lanes()))
+        .clamp(TOKENS, MOST_TOKENS)
+        .min(kept_tokens(weights.activation_bytes() * columns));
     // Of equal length: the last ones are not few.
     let parts = tokens.div_ceil(at_once);
     for part in 0..parts {
@@ -49,6 +54,17 @@ pub(super) fn times_rows(
         add_parts(weights, &x, tiling.across(), bands, &mut y[start * rows..end * rows])?;
     }
     Ok(y)
+}
+
+/// Tokens at once at most, where each takes so many bytes in the form in which tiles multiply it.
+fn kept_tokens(bytes: usize) -> usize {
+    ACTIVATIONS_BYTES.checked_div(bytes).unwrap_or(MOST_TOKENS).clamp(TOKENS, MOST_TOKENS)
+}
+
+/// The bytes of all of them, for rows of so many columns at most.
+pub(super) fn kept_bytes(columns: usize) -> u64 {
+    let bytes = Activations::MOST_BYTES * columns;
+    (kept_tokens(bytes) * bytes) as u64
 }
 
 /// Adds products to `y`. Every `width` neighbours in a row of tiles give partial sums, which are added in the order of the

@@ -45,6 +45,10 @@ impl<G: Groups> TileProducts for G {
         self.unpacks() && tokens < TOKENS_TO_DECODE
     }
 
+    fn activation_bytes(&self) -> usize {
+        Activations::MOST_BYTES
+    }
+
     fn unpacked_bits(&self, stored: f64) -> Option<f64> {
         self.bits(stored)
     }

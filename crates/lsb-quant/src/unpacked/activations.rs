@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Inputs of a matrix, those of some tokens.
 ///
 /// What products of [`TileProducts`](crate::TileProducts) and [`UnpackedTile`](crate::UnpackedTile) want of them in another form is
-/// made when it is wanted first, and kept: it is the same for all tiles of a matrix, on all threads. It takes about four bytes a
-/// number, and as much again where levels have outliers.
+/// made when it is wanted first, and kept: it is the same for all tiles of a matrix, on all threads.
 pub struct Activations<'x> {
     x: &'x [f32],
     tokens: usize,
@@ -24,6 +23,10 @@ pub struct Activations<'x> {
 }
 
 impl<'x> Activations<'x> {
+    /// Bytes that what is kept takes for each number, at most: in fixed point, beside outliers and, where a processor looks up
+    /// products for all tokens, in tables.
+    pub const MOST_BYTES: usize = if cfg!(target_arch = "aarch64") { 17 } else { 9 };
+
     /// `x`, of shape `[tokens, columns of the matrix]`.
     ///
     /// # Panics

@@ -108,6 +108,14 @@ impl UnpackedTile {
         }
     }
 
+    /// See [`TileProducts::activation_bytes`](crate::TileProducts::activation_bytes).
+    pub fn activation_bytes(&self) -> usize {
+        match &self.content {
+            Content::Constant(_) | Content::ByColumn(_) => 0,
+            Content::ByGroup(_) => Activations::MOST_BYTES,
+        }
+    }
+
     /// Writes the weights, row by row, into `out`: the same that its codec decodes.
     ///
     /// # Panics

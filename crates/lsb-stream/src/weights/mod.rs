@@ -160,6 +160,12 @@ pub trait TensorWeights: Send + Sync {
         false
     }
 
+    /// Bytes that [`Activations`] come to take for each number, besides the number itself, in products with more than [`FEW_TOKENS`]
+    /// tokens; [`Activations::MOST_BYTES`] at most.
+    fn activation_bytes(&self) -> usize {
+        0
+    }
+
     /// The tiling whose tiles [`TensorWeights::add_products`] takes for so many tokens.
     fn products_tiling(&self, tokens: usize) -> Tiling {
         let _ = tokens;

@@ -291,6 +291,10 @@ impl TensorWeights for Open {
         self.decoder.products().is_some_and(|products| tokens <= FEW_TOKENS || products.multiplies(tokens))
     }
 
+    fn activation_bytes(&self) -> usize {
+        self.decoder.products().map_or(0, |products| products.activation_bytes())
+    }
+
     fn products_tiling(&self, tokens: usize) -> Tiling {
         self.units(tokens).unwrap_or(*self.tiling())
     }

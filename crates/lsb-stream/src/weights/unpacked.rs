@@ -80,6 +80,10 @@ impl TensorWeights for UnpackedWeights {
         self.tiles.iter().all(|tile| tile.multiplies(tokens))
     }
 
+    fn activation_bytes(&self) -> usize {
+        self.tiles.iter().map(UnpackedTile::activation_bytes).max().unwrap_or(0)
+    }
+
     fn add_products(
         &self,
         tiles: Range<u64>,
