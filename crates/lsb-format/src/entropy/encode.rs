@@ -3,19 +3,30 @@
 use super::{LANES, LOW, PRECISION, Table};
 use crate::{Error, Result};
 
-/// Division by a fixed divisor as multiplication, exact for all 31-bit dividends.
+/// What a symbol does to a state: division by its frequency as multiplication, exact for all 31-bit dividends.
 #[derive(Clone, Copy, Default)]
 struct Divisor {
-    freq: u32,
-    start: u32,
     multiplier: u64,
+    /// A state at or above this would leave the interval; 0 for a symbol that cannot be coded.
+    limit: u32,
+    start: u16,
+    /// What the frequency lacks of all slots.
+    complement: u16,
 }
+
+/// The complement of no frequency at all: one more than that of any other has bits for.
+const UNCODABLE: u16 = 1 << PRECISION;
 
 impl Divisor {
     fn new(freq: u32, start: u32) -> Self {
-        // ceil(2^43 / f): with f <= 2^12 the error is below f * 2^31 / 2^43 <= 1, too small to reach the
-        // next quotient (Granlund and Montgomery, 1994).
-        Divisor { freq, start, multiplier: (1u64 << 43).div_ceil(u64::from(freq.max(1))) }
+        Divisor {
+            // ceil(2^43 / f): with f <= 2^12 the error is below f * 2^31 / 2^43 <= 1, too small to reach the
+            // next quotient (Granlund and Montgomery, 1994).
+            multiplier: (1u64 << 43).div_ceil(u64::from(freq.max(1))),
+            limit: freq << (31 - PRECISION),
+            start: start as u16,
+            complement: ((1 << PRECISION) - freq) as u16,
+        }
     }
 
     #[inline(always)]
@@ -23,7 +34,8 @@ impl Divisor {
         // The state is below freq << 19 here, so the product stays below 2^63.
         let quotient = ((u64::from(state) * self.multiplier) >> 43) as u32;
         // quotient * 2^12 + state - quotient * freq + start, with one multiplication.
-        state.wrapping_add(self.start).wrapping_add(quotient.wrapping_mul((1 << PRECISION) - self.freq))
+        let moved = quotient.wrapping_mul(self.complement.into());
+        state.wrapping_add(self.start.into()).wrapping_add(moved)
     }
 }
 
@@ -68,39 +80,58 @@ pub(super) fn encode_lanes<const N: usize>(
     which: impl Fn(usize) -> usize,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let mut states = [LOW; N];
-    // The decoder reads words forward; encoding runs backward, so they are collected in reverse.
-    let mut words: Vec<[u8; 2]> = Vec::with_capacity(symbols.len() / 4 + N);
-    let mut uncodable = false;
+    let mut coder = Coder::<N>::new(symbols.len());
     let (steps, rest) = symbols.as_chunks::<N>();
-
-    let mut step = |base: usize, symbols: &[u8]| {
-        // Words of the step are written whether they count or not: a branch here would be guessed wrong at
-        // every fourth symbol or so.
-        let (mut fresh, mut n) = ([[0; 2]; N], 0);
-        for (lane, &symbol) in symbols.iter().enumerate().rev() {
-            let divisor = &tables[which(base + lane)].0[usize::from(symbol)];
-            uncodable |= divisor.freq == 0;
-            let state = states[lane];
-            // A state at or above freq << 19 would leave the interval.
-            let full = state >> (31 - PRECISION) >= divisor.freq;
-            fresh[n % N] = (state as u16).to_le_bytes();
-            n += usize::from(full);
-            states[lane] = divisor.push(if full { state >> 16 } else { state });
-        }
-        words.extend_from_slice(&fresh[..n]);
-    };
-    step(steps.len() * N, rest);
+    let divisor = |i: usize, symbol: u8| &tables[which(i)].0[usize::from(symbol)];
+    coder.step(rest, |lane, symbol| divisor(steps.len() * N + lane, symbol));
     for (i, symbols) in steps.iter().enumerate().rev() {
-        step(i * N, symbols);
+        coder.step(symbols, |lane, symbol| divisor(i * N + lane, symbol));
     }
-    if uncodable {
+    if coder.complements & UNCODABLE != 0 {
         return Err(Error::argument("a symbol has frequency 0 in its table"));
     }
-    let lanes = symbols.len().min(N);
-    out.reserve(4 * lanes + 2 * words.len());
-    states[..lanes].iter().for_each(|s| out.extend_from_slice(&s.to_le_bytes()));
-    words.reverse();
-    out.extend_from_slice(words.as_flattened());
+    let states = &coder.states[..symbols.len().min(N)];
+    let words = coder.words[coder.first..].as_flattened();
+    out.reserve(size_of_val(states) + words.len());
+    states.iter().for_each(|s| out.extend_from_slice(&s.to_le_bytes()));
+    out.extend_from_slice(words);
     Ok(())
+}
+
+/// A run from its end on.
+struct Coder<const N: usize> {
+    states: [u32; N],
+    /// Filled from the end: decoders read words in the other order.
+    words: Vec<[u8; 2]>,
+    /// Of the words that count.
+    first: usize,
+    /// All complements that there were, one over the other.
+    complements: u16,
+}
+
+impl<const N: usize> Coder<N> {
+    fn new(symbols: usize) -> Self {
+        // A symbol gives a word at most. A step writes as many as it has lanes before it knows which of them count.
+        let words = vec![[0; 2]; symbols + N];
+        Coder { states: [LOW; N], first: words.len(), words, complements: 0 }
+    }
+
+    /// Codes symbols of the first lanes, the last one first.
+    #[inline(always)]
+    fn step<'t>(&mut self, symbols: &[u8], mut divisor: impl FnMut(usize, u8) -> &'t Divisor) {
+        let Some(fresh) = self.words[..self.first].last_chunk_mut::<N>() else { return };
+        let (mut left, mut complements) = (N, 0);
+        for (lane, &symbol) in symbols.iter().enumerate().rev() {
+            let divisor = divisor(lane, symbol);
+            complements |= divisor.complement;
+            let state = self.states[lane];
+            // The word is written whether it counts or not: a branch here would be guessed wrong at every fourth symbol or so.
+            fresh[left.wrapping_sub(1) % N] = (state as u16).to_le_bytes();
+            let full = state >= divisor.limit;
+            left -= usize::from(full);
+            self.states[lane] = divisor.push(if full { state >> 16 } else { state });
+        }
+        self.first -= N - left;
+        self.complements |= complements;
+    }
 }

@@ -79,12 +79,14 @@ fn select(symbols: &[u8], rare: &[u64; 256]) -> Vec<u8> {
 }
 
 pub(super) fn count_symbols(symbols: &[u8]) -> [u64; 256] {
-    // Four histograms, so that runs of one symbol do not wait for their own counter.
-    let mut parts = [[0u32; 256]; 4];
-    let (chunks, rest) = symbols.as_chunks::<4>();
+    // Eight histograms, so that runs of one symbol do not wait for their own counter.
+    let mut parts = [[0u32; 256]; 8];
+    let (chunks, rest) = symbols.as_chunks::<8>();
     for chunk in chunks {
-        for (part, &s) in parts.iter_mut().zip(chunk) {
-            part[usize::from(s)] += 1;
+        let mut bytes = u64::from_le_bytes(*chunk);
+        for part in &mut parts {
+            part[usize::from(bytes as u8)] += 1;
+            bytes >>= 8;
         }
     }
     for &s in rest {
