@@ -296,7 +296,7 @@ fn targets_that_follow_the_original_answer_better() {
     let dir = tempfile::tempdir().unwrap();
     let made = |name: &str, drift: f64| {
         let mut config = options(&dir.path().join(name), "trellis:bpw=1.6,states=8");
-        (config.calib_tokens, config.drift) = (8192, drift);
+        (config.calib_tokens, config.drift) = (4096, drift);
         let notes = compress(config).calibration.join(" ");
         assert_eq!(notes.contains("drift"), drift > 0.0, "{notes}");
         nll(&dir.path().join(name))
