@@ -14,7 +14,7 @@ struct Divisor {
     complement: u16,
 }
 
-/// The complement of no frequency at all: one more than that of any other has bits for.
+/// The complement of frequency 0: a bit that no other has.
 const UNCODABLE: u16 = 1 << PRECISION;
 
 impl Divisor {
